@@ -1,0 +1,147 @@
+"""Full ranking, the protocol of the multimodal recommendation literature."""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.metrics import (
+    LinkPredHitRatio,
+    LinkPredMAP,
+    LinkPredMetricCollection,
+    LinkPredMRR,
+    LinkPredNDCG,
+    LinkPredPrecision,
+    LinkPredRecall,
+)
+from torch_geometric.utils import coalesce
+
+from pyg_sea._rows import Rows, check_pairs
+from pyg_sea.recommend import Scorer, probe, top_k
+
+__all__ = ['METRICS', 'evaluate']
+
+classes = __all__
+
+#: The metrics that :func:`evaluate` knows, by name.
+METRICS = {
+    'recall': LinkPredRecall,
+    'ndcg': LinkPredNDCG,
+    'precision': LinkPredPrecision,
+    'map': LinkPredMAP,
+    'hit_ratio': LinkPredHitRatio,
+    'mrr': LinkPredMRR,
+}
+
+# Users whose top-k lists are held at a time.
+_MAX_USERS = 2**16
+
+
+@torch.no_grad()
+def evaluate(
+    scorer: Scorer,
+    edge_label_index: Tensor,
+    train_edge_index: Tensor | None = None,
+    k: int | Sequence[int] = (10, 20),
+    metrics: Sequence[str] = ('recall', 'ndcg'),
+    batch_size: int | None = None,
+) -> dict[str, float]:
+    r"""Ranks all items for every user with a held-out item and averages
+    PyG's metrics over these users.
+
+    A user's train items are masked. Users without any train edge are left
+    out and counted in a warning. Repeated held-out pairs count once. NDCG's
+    ideal ranking is cut at :math:`\min(|\mathrm{pos}|, k)`.
+
+    Args:
+        scorer: The scores of all items for some users: embeddings
+            (:class:`~pyg_sea.recommend.EmbeddingScorer`), a baseline
+            (:mod:`pyg_sea.baselines`), `scores.__getitem__` of a dense
+            `[U, I]` matrix, or any other function. The work is done on its
+            device.
+        edge_label_index: Held-out (user, item) pairs, local ids.
+        train_edge_index: Train (user, item) pairs, local ids; best sorted by
+            user, which saves a sort (default: `None`, nothing is masked and
+            nobody left out).
+        k: One or several cut-offs (default: `(10, 20)`).
+        metrics: Any of `'recall'`, `'ndcg'`, `'precision'`, `'map'`,
+            `'hit_ratio'`, `'mrr'` (default: `('recall', 'ndcg')`).
+        batch_size: Users scored at a time (default: `None`, as many as keep
+            the scores within 16 MiB on CPU and 1 GiB on GPU).
+
+    Shapes:
+        - `edge_label_index`: `[2, L]`
+        - `train_edge_index`: `[2, E]`
+
+    Returns one number in [0, 1] per metric and cut-off, such as
+    `{'recall@10': 0.06, 'recall@20': 0.10, 'ndcg@10': 0.03, ...}`.
+
+    Raises a `ValueError` if an argument is malformed or no user remains, and
+    a `FloatingPointError` if a score is NaN or inf.
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.evaluate import evaluate
+        >>> scores = torch.tensor([[0.9, 0.8, 0.1], [0.3, 0.2, 0.1]])
+        >>> train = torch.tensor([[0, 1], [0, 1]])
+        >>> held_out = torch.tensor([[0, 1], [1, 2]])
+        >>> evaluate(scores.__getitem__, held_out, train, k=1)
+        {'recall@1': 0.5, 'ndcg@1': 0.5}
+    """
+    cutoffs = [k] if isinstance(k, int) else list(k)
+    if not cutoffs or min(cutoffs) < 1:
+        raise ValueError(f"'k' needs positive integers (got {k})")
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown or not metrics:
+        raise ValueError(
+            f"'metrics' needs names out of {sorted(METRICS)} "
+            f'(got {list(metrics)})'
+        )
+    num_items, device = probe(scorer, edge_label_index[0, :1])
+    check_pairs('edge_label_index', edge_label_index, None, num_items)
+    labels = coalesce(edge_label_index.to(device))
+    if train_edge_index is not None:
+        check_pairs('train_edge_index', train_edge_index, None, num_items)
+        train_edge_index = train_edge_index.to(device)
+        labels = _with_history(labels, train_edge_index)
+    users = labels[0].unique_consecutive()
+    if users.numel() == 0:
+        raise ValueError(
+            "'edge_label_index' needs at least one user with a held-out item "
+            'and a train edge (got none)'
+        )
+
+    collection = LinkPredMetricCollection(
+        {
+            f'{name}@{cutoff}': METRICS[name](cutoff)
+            for name in metrics
+            for cutoff in cutoffs
+        }
+    ).to(device)
+    rows = Rows(labels, int(users[-1]) + 1)
+    for chunk in users.split(_MAX_USERS):
+        top = top_k(scorer, chunk, max(cutoffs), train_edge_index, batch_size)
+        position, entry = rows.of(chunk)
+        # PyG reads -1 as the last item of the row before.
+        items = top.items.where(top.items >= 0, num_items)
+        collection.update(items, torch.stack([position, rows.col[entry]]))
+    values = collection.compute()
+    return dict(
+        zip(values, torch.stack([*values.values()]).tolist(), strict=True)
+    )
+
+
+def _with_history(labels: Tensor, train_edge_index: Tensor) -> Tensor:
+    known = labels.new_zeros(
+        1 + int(torch.cat([labels[0], train_edge_index[0]]).max()),
+        dtype=torch.bool,
+    )
+    known[train_edge_index[0]] = True
+    mask = known[labels[0]]
+    if not bool(mask.all()):
+        warnings.warn(
+            f'{labels[0, ~mask].unique().numel()} users without a train edge '
+            f'were left out of the evaluation',
+            stacklevel=3,
+        )
+    return labels[:, mask]

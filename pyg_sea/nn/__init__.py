@@ -1,0 +1,24 @@
+r"""Layers, losses and models."""
+
+from .conv import ModalGCNConv
+from .loss import BPRLoss, CLUBLoss, NegativeL2Loss, SoloSimLoss
+from .models import SEA, Recommender, ReleasedSEA
+from .separate_learning import SeparateLearning, SeparateLearningOutput
+from .split import GenericUniqueSplit, ModalParts
+
+__all__ = [
+    'SEA',
+    'ReleasedSEA',
+    'Recommender',
+    'SeparateLearning',
+    'SeparateLearningOutput',
+    'ModalGCNConv',
+    'GenericUniqueSplit',
+    'ModalParts',
+    'SoloSimLoss',
+    'CLUBLoss',
+    'NegativeL2Loss',
+    'BPRLoss',
+]
+
+classes = __all__

@@ -1,0 +1,124 @@
+import warnings
+import weakref
+
+import torch
+from torch import Tensor
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.typing import Adj, OptTensor
+from torch_geometric.utils import is_sparse, to_torch_csr_tensor
+
+
+class AdjacencyCache:
+    r"""Turns a constant graph into a :obj:`torch.sparse` CSR matrix once, and
+    hands out that matrix as long as the same tensors come, unmodified.
+
+    A graph is left as it is where the conversion would lose something: it is
+    sparse already and needs no normalization, its weights require gradients,
+    or the call is traced by :meth:`torch.compile`.
+
+    Args:
+        normalize (bool): Whether to compute :math:`\mathbf{D}^{-1/2}
+            \mathbf{A} \mathbf{D}^{-1/2}`, without self-loops.
+
+    Example:
+        >>> cache = AdjacencyCache(normalize=True)
+        >>> edge_index = torch.tensor([[0, 1], [1, 0]])
+        >>> adj, edge_weight = cache(edge_index, None, 2, torch.float32)
+        >>> adj is cache(edge_index, None, 2, torch.float32)[0]
+        True
+    """
+
+    def __init__(self, normalize: bool) -> None:
+        self.normalize = normalize
+        self.clear()
+
+    def clear(self) -> None:
+        r"""Forgets the last graph."""
+        self._key: tuple[object, ...] | None = None
+        self._refs: list[weakref.ref[Tensor]] = []
+        self._value: tuple[Adj, OptTensor] | None = None
+
+    def __call__(
+        self,
+        edge_index: Adj,
+        edge_weight: OptTensor,
+        num_nodes: int,
+        dtype: torch.dtype,
+    ) -> tuple[Adj, OptTensor]:
+        r"""Returns an adjacency for :meth:`MessagePassing.propagate` that
+        needs no further normalization, and its weights if it is not sparse.
+
+        Args:
+            edge_index (torch.Tensor or SparseTensor): The edges.
+            edge_weight (torch.Tensor, optional): One weight per edge.
+            num_nodes (int): The number of nodes.
+            dtype (torch.dtype): The type of the rows to propagate.
+        """
+        if (
+            (is_sparse(edge_index) and not self.normalize)
+            or (edge_weight is not None and edge_weight.requires_grad)
+            or not isinstance(edge_index, Tensor)
+            or torch.compiler.is_compiling()
+        ):
+            return self._norm(edge_index, edge_weight, num_nodes, dtype)
+
+        tensors = [edge_index]
+        if edge_weight is not None:
+            tensors.append(edge_weight)
+        key = (num_nodes, dtype, *((id(t), t._version) for t in tensors))
+        alive = all(ref() is not None for ref in self._refs)
+        if self._value is None or key != self._key or not alive:
+            self._value = self._convert(
+                edge_index, edge_weight, num_nodes, dtype
+            )
+            self._key = key
+            self._refs = [weakref.ref(tensor) for tensor in tensors]
+        return self._value
+
+    @torch.no_grad()
+    def _convert(
+        self,
+        edge_index: Tensor,
+        edge_weight: OptTensor,
+        num_nodes: int,
+        dtype: torch.dtype,
+    ) -> tuple[Adj, OptTensor]:
+        adj, weight = self._norm(edge_index, edge_weight, num_nodes, dtype)
+        if is_sparse(adj):
+            return adj, None
+        if weight is None:
+            weight = torch.ones(adj.size(1), dtype=dtype, device=adj.device)
+        with warnings.catch_warnings():  # On the beta state of CSR.
+            warnings.simplefilter('ignore', UserWarning)
+            return (
+                to_torch_csr_tensor(
+                    adj.flip(0), weight, size=(num_nodes, num_nodes)
+                ),
+                None,
+            )
+
+    def _norm(
+        self,
+        edge_index: Adj,
+        edge_weight: OptTensor,
+        num_nodes: int,
+        dtype: torch.dtype,
+    ) -> tuple[Adj, OptTensor]:
+        if edge_weight is not None:
+            edge_weight = edge_weight.to(dtype)
+        if not self.normalize:
+            return edge_index, edge_weight
+        norm = gcn_norm(
+            edge_index,
+            edge_weight,
+            num_nodes,
+            add_self_loops=False,
+            dtype=dtype,
+        )
+        return norm if isinstance(norm, tuple) else (norm, None)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> 'AdjacencyCache':
+        return AdjacencyCache(self.normalize)
+
+    def __reduce__(self) -> tuple[type['AdjacencyCache'], tuple[bool]]:
+        return AdjacencyCache, (self.normalize,)

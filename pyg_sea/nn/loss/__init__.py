@@ -1,0 +1,8 @@
+from .bpr import BPRLoss
+from .club import CLUBLoss
+from .negative_l2 import NegativeL2Loss
+from .solo_sim import SoloSimLoss
+
+__all__ = ['SoloSimLoss', 'CLUBLoss', 'NegativeL2Loss', 'BPRLoss']
+
+classes = __all__

@@ -1,0 +1,194 @@
+r"""The variational families :math:`q(\mathbf{y} \mid \mathbf{x})` of
+:class:`~pyg_sea.nn.CLUBLoss`: Gaussians with diagonal covariance.
+
+All their tensors are buffers. ``fit`` is given detached matrices and updates
+the buffers in place; calling an estimator returns the mean and the log
+variance of every row.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Linear, Module
+from torch.optim.adam import adam
+
+
+def center(x: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Returns the rows less their mean, and the mean."""
+    mean = x.mean(dim=0)
+    return x - mean, mean
+
+
+class LinearGaussian(Module):
+    r"""The least-squares fit :math:`q(\mathbf{y} \mid \mathbf{x}) =
+    \mathcal{N}(\mathbf{W} \mathbf{x} + \mathbf{b}, \mathrm{diag}\,
+    \boldsymbol{\sigma}^2)` with :math:`\boldsymbol{\sigma}^2` the residual
+    variance: the maximum-likelihood estimate in closed form.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    log_var: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, ridge: float
+    ) -> None:
+        super().__init__()
+        self.ridge = ridge
+        self.register_buffer('weight', torch.zeros(out_channels, in_channels))
+        self.register_buffer('bias', torch.zeros(out_channels))
+        self.register_buffer('log_var', torch.zeros(out_channels))
+
+    def reset_parameters(self) -> None:
+        r"""Forgets every fit."""
+        for tensor in (self.weight, self.bias, self.log_var):
+            tensor.zero_()
+
+    def tensors(self) -> list[Tensor]:
+        r"""Returns the tensors that a fit determines."""
+        return [self.weight, self.bias, self.log_var]
+
+    def forward(self, x: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+        r"""Returns mean and log variance of every row under these tensors."""
+        weight, bias, log_var = tensors
+        return [F.linear(x, weight, bias), log_var]
+
+    def solve(self, x: Tensor, y: Tensor) -> list[Tensor]:
+        r"""Returns the fitted tensors, differentiable in both inputs."""
+        x_centered, x_mean = center(x)
+        y_centered, y_mean = center(y)
+        eps = torch.finfo(x.dtype).eps
+        tiny = torch.finfo(x.dtype).tiny
+
+        cov = x_centered.t() @ x_centered / x.size(0)
+        # What rounding leaves of constant columns must not look like signal.
+        noise = eps * x_mean.square().mean() * eps + tiny
+        jitter = self.ridge * cov.diagonal().mean() + noise
+        cov = cov + jitter.detach() * torch.eye(
+            cov.size(0), dtype=x.dtype, device=x.device
+        )
+        cross = x_centered.t() @ y_centered / x.size(0)
+        # `cholesky_ex` does not wait for the device, `solve` does.
+        factor, _ = torch.linalg.cholesky_ex(cov)
+        weight = torch.cholesky_solve(cross, factor).t()
+
+        residual = y_centered - x_centered @ weight.t()
+        var = residual.square().mean(dim=0)
+        floor = eps * y_centered.square().mean(dim=0) + tiny
+        log_var = torch.maximum(var, floor).log()
+        return [weight, y_mean - weight @ x_mean, log_var]
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        r"""Updates the tensors to the least-squares fit."""
+        for tensor, value in zip(self.tensors(), self.solve(x, y)):
+            tensor.copy_(value)
+
+
+class MLPGaussian(Module):
+    r"""Two perceptrons with one hidden layer, one for the mean and one for
+    the log variance (ending in a tanh), fitted by a few steps of Adam that
+    go on from where the last fit stopped.
+    """
+
+    step: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        hidden_channels: int,
+        num_steps: int,
+        lr: float,
+    ) -> None:
+        super().__init__()
+        self.sizes = [
+            (in_channels, hidden_channels),
+            (hidden_channels, out_channels),
+        ] * 2
+        self.num_steps = num_steps
+        self.lr = lr
+        for i, (size_in, size_out) in enumerate(self.sizes):
+            for name, shape in [
+                (f'weight_{i}', (size_out, size_in)),
+                (f'bias_{i}', (size_out,)),
+            ]:
+                self.register_buffer(name, torch.empty(shape))
+                self.register_buffer(f'exp_avg_{name}', torch.zeros(shape))
+                self.register_buffer(f'exp_avg_sq_{name}', torch.zeros(shape))
+        self.register_buffer('step', torch.zeros(()))
+        self.reset_parameters()
+
+    def _stack(self, prefix: str = '') -> list[Tensor]:
+        return [
+            self.get_buffer(f'{prefix}{kind}_{i}')
+            for i in range(len(self.sizes))
+            for kind in ('weight', 'bias')
+        ]
+
+    def reset_parameters(self) -> None:
+        r"""Forgets every fit."""
+        for i, size in enumerate(self.sizes):
+            layer = Linear(*size)
+            with torch.no_grad():
+                self.get_buffer(f'weight_{i}').copy_(layer.weight)
+                self.get_buffer(f'bias_{i}').copy_(layer.bias)
+        for tensor in [*self._stack('exp_avg_'), *self._stack('exp_avg_sq_')]:
+            tensor.zero_()
+        self.step.zero_()
+
+    def tensors(self) -> list[Tensor]:
+        r"""Returns the tensors that a fit determines."""
+        return self._stack()
+
+    def forward(self, x: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+        r"""Returns mean and log variance of every row under these tensors."""
+        w0, b0, w1, b1, v0, c0, v1, c1 = tensors
+        mean = F.linear(F.linear(x, w0, b0).relu(), w1, b1)
+        log_var = F.linear(F.linear(x, v0, c0).relu(), v1, c1).tanh()
+        return [mean, log_var]
+
+    def fit(self, x: Tensor, y: Tensor) -> None:
+        r"""Takes :obj:`num_steps` steps towards maximum likelihood."""
+        self.minimize(
+            lambda tensors: negative_log_likelihood(y, *self(x, tensors))
+        )
+
+    @torch.enable_grad()
+    def minimize(self, loss_fn: Callable[[list[Tensor]], Tensor]) -> None:
+        r"""Takes :obj:`num_steps` steps of Adam on a loss of the tensors."""
+        steps = [self.step.clone() for _ in self.tensors()]
+        for _ in range(self.num_steps):
+            leaves = [t.detach().requires_grad_() for t in self.tensors()]
+            grads = torch.autograd.grad(loss_fn(leaves), leaves)
+            with torch.no_grad():
+                adam(
+                    [leaf.detach() for leaf in leaves],
+                    list(grads),
+                    self._stack('exp_avg_'),
+                    self._stack('exp_avg_sq_'),
+                    [],
+                    steps,
+                    amsgrad=False,
+                    beta1=0.9,
+                    beta2=0.999,
+                    lr=self.lr,
+                    weight_decay=0.0,
+                    eps=1e-8,
+                    maximize=False,
+                    capturable=self.step.is_cuda,  # Else `step` is read back.
+                )
+        self.step.copy_(steps[0])
+
+
+def negative_log_likelihood(
+    y: Tensor, mean: Tensor, log_var: Tensor
+) -> Tensor:
+    r"""Returns the mean over rows of :math:`-\log q(\mathbf{y} \mid
+    \mathbf{x})`, less its constant :math:`\tfrac{D}{2} \log 2 \pi`.
+    """
+    return 0.5 * (
+        ((mean - y).square() * (-log_var).exp() + log_var).sum(dim=-1).mean()
+    )

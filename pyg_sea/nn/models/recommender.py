@@ -1,0 +1,145 @@
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch_geometric.typing import Adj, OptTensor
+
+from pyg_sea.recommend import top_k_items
+
+
+class Recommender(Module, ABC):
+    r"""What all models share: the score of a user and an item is the inner
+    product of their rows in :meth:`get_embedding`.
+
+    All methods read the same inputs, with defaults for what a graph lacks;
+    :func:`pyg_sea.transforms.model_inputs` makes them from a
+    :class:`~torch_geometric.data.HeteroData`:
+
+    * :obj:`modal_x` (dict[str, torch.Tensor]): raw item features per
+      modality, :math:`(I, F_m)`.
+    * :obj:`edge_index` (torch.Tensor or SparseTensor): the interactions,
+      :math:`(2, |\mathcal{E}|)` over :math:`U + I` nodes, users first, both
+      directions.
+    * :obj:`edge_weight` (torch.Tensor, optional): one weight per
+      interaction, :math:`(|\mathcal{E}|)`.
+    * :obj:`item_edge_index` (torch.Tensor or SparseTensor, optional): the
+      item-item graph, :math:`(2, |\mathcal{E}_S|)` over :math:`I` items.
+    * :obj:`item_edge_weight` (torch.Tensor, optional): its weights,
+      :math:`(|\mathcal{E}_S|)`.
+
+    Args:
+        num_users (int): The number of users :math:`U`.
+        num_items (int): The number of items :math:`I`.
+    """
+
+    def __init__(self, num_users: int, num_items: int) -> None:
+        super().__init__()
+        for name, size in [('num_users', num_users), ('num_items', num_items)]:
+            if size < 1:
+                raise ValueError(f"'{name}' needs to be positive (got {size})")
+        self.num_users = num_users
+        self.num_items = num_items
+
+    @abstractmethod
+    def get_embedding(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor = None,
+        item_edge_index: Adj | None = None,
+        item_edge_weight: OptTensor = None,
+    ) -> Tensor:
+        r"""Returns the embedding of all nodes, :math:`(U + I, D)`."""
+
+    @abstractmethod
+    def loss(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        triplets: Tensor,
+        edge_weight: OptTensor = None,
+        item_edge_index: Adj | None = None,
+        item_edge_weight: OptTensor = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        r"""Returns the loss of one batch and its named terms, unweighted.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): Raw item features.
+            edge_index (torch.Tensor or SparseTensor): The interactions.
+            triplets (torch.Tensor): Local ids of users, items they have
+                chosen, and items they have not, :math:`(3, B)`, as of
+                :class:`pyg_sea.loader.BPRLoader`.
+            edge_weight (torch.Tensor, optional): Interaction weights.
+                (default: :obj:`None`)
+            item_edge_index (torch.Tensor or SparseTensor, optional): The
+                item-item graph. (default: :obj:`None`)
+            item_edge_weight (torch.Tensor, optional): Its weights.
+                (default: :obj:`None`)
+        """
+
+    def forward(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_label_index: Tensor,
+        edge_weight: OptTensor = None,
+        item_edge_index: Adj | None = None,
+        item_edge_weight: OptTensor = None,
+    ) -> Tensor:
+        r"""Returns the scores of pairs of nodes, :math:`(B)`.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): Raw item features.
+            edge_index (torch.Tensor or SparseTensor): The interactions.
+            edge_label_index (torch.Tensor): The pairs to score,
+                :math:`(2, B)`; item :math:`i` is node :math:`U + i`.
+            edge_weight (torch.Tensor, optional): Interaction weights.
+                (default: :obj:`None`)
+            item_edge_index (torch.Tensor or SparseTensor, optional): The
+                item-item graph. (default: :obj:`None`)
+            item_edge_weight (torch.Tensor, optional): Its weights.
+                (default: :obj:`None`)
+        """
+        out = self.get_embedding(
+            modal_x, edge_index, edge_weight, item_edge_index, item_edge_weight
+        )
+        return (out[edge_label_index[0]] * out[edge_label_index[1]]).sum(-1)
+
+    @torch.no_grad()
+    def recommend(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        users: OptTensor = None,
+        k: int = 20,
+        exclude: OptTensor = None,
+        embedding: OptTensor = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        r"""Returns the local ids of the top-:math:`k` items per user,
+        :math:`(B, k)`, best first; :obj:`-1` where a user has fewer
+        candidates. Call :meth:`eval` first.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): Raw item features.
+            edge_index (torch.Tensor or SparseTensor): The interactions.
+            users (torch.Tensor, optional): Local ids of users :math:`(B)`.
+                If set to :obj:`None`, is all users. (default: :obj:`None`)
+            k (int, optional): Items per user. (default: :obj:`20`)
+            exclude (torch.Tensor, optional): Local (user, item) pairs
+                :math:`(2, E)` never to recommend, *e.g.*, the train
+                interactions. (default: :obj:`None`)
+            embedding (torch.Tensor, optional): What :meth:`get_embedding`
+                returned earlier, to be reused. (default: :obj:`None`)
+            **kwargs (optional): Further arguments of :meth:`get_embedding`.
+        """
+        if embedding is None:
+            embedding = self.get_embedding(modal_x, edge_index, **kwargs)
+        user, item = embedding.split([self.num_users, self.num_items])
+        return top_k_items(user, item, k, users=users, exclude=exclude)
+
+    def __repr__(self) -> str:
+        return f'{self.__class__.__name__}({self.num_users}, {self.num_items})'

@@ -1,0 +1,340 @@
+import math
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import (
+    BatchNorm1d,
+    Linear,
+    ModuleDict,
+    Parameter,
+    ReLU,
+    Sequential,
+)
+from torch.nn.init import xavier_normal_
+from torch_geometric.nn import LGConv
+from torch_geometric.typing import Adj, OptTensor
+
+from ..adjacency import AdjacencyCache
+from ..conv import ModalGCNConv
+from ..loss import BPRLoss, SoloSimLoss
+from ..loss.estimator import MLPGaussian, negative_log_likelihood
+from ..modality import check_channels, check_modal_x, modality_key
+from ..split import ModalParts
+from .recommender import Recommender
+
+
+class ReleasedSEA(Recommender):
+    r"""The arithmetic of the code that was released with the `"It is Never
+    Too Late to Mend: Separate Learning for Multimedia Recommendation"
+    <https://arxiv.org/abs/2406.08270>`_ paper, for comparisons.
+
+    It differs from the paper, and from :class:`SEA`:
+
+    * The items' features are mapped to their own width and split into
+      halves **before** the graph; the convolution reads the unsplit map.
+    * BPR takes the logarithm to base 2.
+    * Four further linear maps feed CLUB, one estimator serves both
+      modalities, negatives are one random permutation, and the value is
+      halved once too often and clamped at 0.
+    * The estimator is fitted **after** the backward pass, by
+      :meth:`after_backward`, and on the **wrong pairs**: from the generic
+      (unique) part of the later modality to that of the earlier one. What it
+      minimizes is no upper bound of the mutual information.
+    * In evaluation mode :meth:`get_embedding` returns the embedding of the
+      last training step, from before its update.
+
+    .. math::
+        \mathcal{L} = \mathcal{L}_\mathrm{BPR} / \ln 2 + \alpha \,
+        \mathrm{SoloSim} + \tfrac{\beta}{2} \sum_m \max(\tfrac{1}{2}
+        \mathrm{CLUB}_m, 0)
+
+    Args:
+        num_users (int): The number of users :math:`U`.
+        num_items (int): The number of items :math:`I`.
+        in_channels (dict[str, int]): The feature sizes of exactly two
+            modalities, as released :obj:`{"image": ..., "text": ...}`.
+        hidden_channels (int, optional): Embedding size per modality.
+            (default: :obj:`64`)
+        alpha (float, optional): Weight of the alignment.
+            (default: :obj:`0.012`)
+        beta (float, optional): Weight of the distancing, there
+            :obj:`ureg`. (default: :obj:`0.006`)
+        temperature (float, optional): Temperature of the alignment.
+            (default: :obj:`0.2`)
+        num_steps (int, optional): Estimator steps per batch.
+            (default: :obj:`50`)
+        estimator_lr (float, optional): Learning rate of the estimator.
+            (default: :obj:`1e-4`)
+
+    Shapes:
+        - **input:** as of :class:`Recommender`
+        - **output:** embeddings :math:`(U + I, 2 D)`, the block of the first
+          modality first
+
+    Raises:
+        ValueError: If there are not exactly two modalities, or the input
+            does not fit.
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn import ReleasedSEA
+        >>> model = ReleasedSEA(3, 12, {'image': 16, 'text': 8})
+        >>> modal_x = {'image': torch.randn(12, 16),
+        ...            'text': torch.randn(12, 8)}
+        >>> edge_index = torch.tensor([[0, 1, 3, 4], [3, 4, 0, 1]])
+        >>> triplets = torch.tensor([[0, 1], [0, 1], [1, 0]])
+        >>> loss, terms = model.loss(modal_x, edge_index, triplets)
+        >>> loss.backward()
+        >>> model.after_backward()  # Fits the estimator, as released.
+        >>> list(terms)
+        ['bpr', 'align/text-image', 'distance/image', 'distance/text']
+    """
+
+    last_embedding: Tensor
+    trained: Tensor
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        in_channels: Mapping[str, int],
+        hidden_channels: int = 64,
+        alpha: float = 0.012,
+        beta: float = 0.006,
+        temperature: float = 0.2,
+        num_steps: int = 50,
+        estimator_lr: float = 1e-4,
+    ) -> None:
+        super().__init__(num_users, num_items)
+
+        self.in_channels = check_channels(in_channels)
+        self.modalities = list(self.in_channels)
+        if len(self.modalities) != 2:
+            raise ValueError(
+                f"'in_channels' needs exactly two modalities in "
+                f"'{self.__class__.__name__}' (got {self.modalities})"
+            )
+        self.hidden_channels = hidden_channels
+        self.alpha = alpha
+        self.beta = beta
+
+        half = hidden_channels // 2
+        self.user_embedding = Parameter(
+            torch.empty(2, num_users, hidden_channels)
+        )
+        self.user_weight = Parameter(torch.empty(num_users, 2))
+        self.item_linears = ModuleDict()
+        self.convs = ModuleDict()
+        self.heads = ModuleDict()
+        self.generic_linears = ModuleDict()
+        self.unique_linears = ModuleDict()
+        for name, size in self.in_channels.items():
+            key = modality_key(name)
+            self.item_linears[key] = Linear(size, size)
+            self.convs[key] = ModalGCNConv(
+                size, hidden_channels, normalize=False
+            )
+            self.heads[key] = Sequential(
+                Linear(size // 2, hidden_channels),
+                BatchNorm1d(hidden_channels),
+                ReLU(),
+                Linear(hidden_channels, hidden_channels),
+                BatchNorm1d(hidden_channels),
+                ReLU(),
+                Linear(hidden_channels, half),
+            )
+            self.generic_linears[key] = Linear(size // 2, half)
+            self.unique_linears[key] = Linear(size - size // 2, half)
+        self.item_conv = LGConv(normalize=False)
+        self.estimator = MLPGaussian(half, half, 8, num_steps, estimator_lr)
+        self.align = SoloSimLoss(temperature)
+        self.bpr = BPRLoss()
+
+        self.register_buffer(
+            'last_embedding',
+            torch.zeros(num_users + num_items, 2 * hidden_channels),
+        )
+        self.register_buffer('trained', torch.tensor(False))
+        self._parts: dict[str, ModalParts] = {}
+        self._adjacency = AdjacencyCache(normalize=True)
+        self._item_adjacency = AdjacencyCache(normalize=False)
+
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters and the estimator."""
+        for module in self.modules():
+            if isinstance(
+                module, Linear | BatchNorm1d | ModalGCNConv | MLPGaussian
+            ):
+                module.reset_parameters()
+        with torch.no_grad():
+            for weight in self.user_embedding:
+                xavier_normal_(weight)
+            xavier_normal_(self.user_weight)
+            self.user_weight.copy_(self.user_weight.softmax(dim=-1))
+        self.trained.fill_(False)
+
+    def get_embedding(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor = None,
+        item_edge_index: Adj | None = None,
+        item_edge_weight: OptTensor = None,
+    ) -> Tensor:
+        r"""Returns the embedding of all nodes: a new one in training mode or
+        before the first step, else that of the last training step.
+        """
+        if not self.training and bool(self.trained):
+            return self.last_embedding
+        return self._embed(
+            self._encode(modal_x),
+            edge_index,
+            edge_weight,
+            item_edge_index,
+            item_edge_weight,
+        )
+
+    def loss(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        triplets: Tensor,
+        edge_weight: OptTensor = None,
+        item_edge_index: Adj | None = None,
+        item_edge_weight: OptTensor = None,
+        permutations: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        r"""Returns the loss of one batch and its named terms, unweighted.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): Raw item features.
+            edge_index (torch.Tensor or SparseTensor): The interactions.
+            triplets (torch.Tensor): Local ids of users, positive items and
+                negative items, :math:`(3, B)`.
+            edge_weight (torch.Tensor, optional): Interaction weights.
+                (default: :obj:`None`)
+            item_edge_index (torch.Tensor or SparseTensor, optional): The
+                item-item graph. (default: :obj:`None`)
+            item_edge_weight (torch.Tensor, optional): Its weights.
+                (default: :obj:`None`)
+            permutations (dict[str, torch.Tensor], optional): The negatives of
+                CLUB, a permutation :math:`(I)` per modality, to repeat a
+                step. If set to :obj:`None`, are drawn.
+                (default: :obj:`None`)
+        """
+        x = self._encode(modal_x)
+        out = self._embed(
+            x, edge_index, edge_weight, item_edge_index, item_edge_weight
+        )
+        if self.training:
+            self.last_embedding.copy_(out.detach())
+            self.trained.fill_(True)
+
+        user, item = out.split([self.num_users, self.num_items])
+        users, pos_items, neg_items = triplets
+        user = user[users]
+        bpr = self.bpr(
+            (user * item[pos_items]).sum(dim=-1),
+            (user * item[neg_items]).sum(dim=-1),
+        ) / math.log(2)
+
+        earlier, later = self.modalities
+        halves = {
+            name: x[name].tensor_split([x[name].size(1) // 2], dim=1)
+            for name in self.modalities
+        }
+        align = self.align(
+            *(
+                self.heads[modality_key(name)](halves[name][0])
+                for name in (later, earlier)
+            )
+        )
+        terms = {'bpr': bpr, f'align/{later}-{earlier}': align}
+        for name, (generic, unique) in halves.items():
+            key = modality_key(name)
+            parts = ModalParts(
+                self.generic_linears[key](generic),
+                self.unique_linears[key](unique),
+            )
+            perm = None if permutations is None else permutations[name]
+            terms[f'distance/{name}'] = self._distance(parts, perm)
+            self._parts[name] = ModalParts(*(part.detach() for part in parts))
+
+        distance = sum(terms[f'distance/{name}'] for name in halves)
+        total = bpr + self.alpha * align + self.beta * distance / 2
+        return total, terms
+
+    def after_backward(self) -> None:
+        r"""Fits the estimator on the parts of the last :meth:`loss`, and on
+        the pairs that the released code takes. Call it after the backward
+        pass of every step.
+        """
+        if not self._parts:
+            raise RuntimeError("Call 'loss' before 'after_backward'")
+        earlier, later = (self._parts[name] for name in self.modalities)
+
+        def wrong_pairs(tensors: list[Tensor]) -> Tensor:
+            return negative_log_likelihood(
+                earlier.generic, *self.estimator(later.generic, tensors)
+            ) + negative_log_likelihood(
+                earlier.unique, *self.estimator(later.unique, tensors)
+            )
+
+        self.estimator.minimize(wrong_pairs)
+
+    def _encode(self, modal_x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        check_modal_x(modal_x, self.modalities, self.num_items)
+        return {
+            name: self.item_linears[modality_key(name)](modal_x[name])
+            for name in self.modalities
+        }
+
+    def _embed(
+        self,
+        x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor,
+        item_edge_index: Adj | None,
+        item_edge_weight: OptTensor,
+    ) -> Tensor:
+        convs = [
+            cast(ModalGCNConv, self.convs[modality_key(name)])
+            for name in self.modalities
+        ]
+        h = torch.cat(
+            [
+                conv.encode((x_user, x[name]))
+                for conv, x_user, name in zip(
+                    convs, self.user_embedding, self.modalities
+                )
+            ],
+            dim=-1,
+        )
+        adj = self._adjacency(edge_index, edge_weight, h.size(0), h.dtype)
+        h = convs[0].propagate_hops(h, *adj)
+
+        user, item = h.split([self.num_users, self.num_items])
+        weight = self.user_weight.repeat_interleave(
+            self.hidden_channels, dim=1
+        )
+        if item_edge_index is not None:
+            adj = self._item_adjacency(
+                item_edge_index, item_edge_weight, self.num_items, h.dtype
+            )
+            item = item + self.item_conv(item, *adj)
+        return torch.cat([user * weight, item])
+
+    def _distance(self, parts: ModalParts, perm: OptTensor) -> Tensor:
+        generic, unique = parts
+        if perm is None:
+            perm = torch.randperm(unique.size(0), device=unique.device)
+        q = self.estimator(generic, self.estimator.tensors())
+        bound = negative_log_likelihood(
+            unique[perm], *q
+        ) - negative_log_likelihood(unique, *q)
+        return F.relu(bound / 2)

@@ -1,0 +1,219 @@
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.nn import Module, ModuleDict
+
+from .loss import CLUBLoss, NegativeL2Loss, SoloSimLoss
+from .modality import check_channels, check_modal_x, modality_key
+from .split import GenericUniqueSplit, ModalParts
+
+
+class SeparateLearningOutput(NamedTuple):
+    r"""What :class:`SeparateLearning` returns.
+
+    Args:
+        parts (dict[str, ModalParts]): The generic and the unique part of
+            every modality.
+        loss (torch.Tensor): The weighted sum of the terms, a scalar to add
+            to a ranking loss.
+        terms (dict[str, torch.Tensor]): The terms before weighting:
+            :obj:`"align/<later>-<earlier>"` per pair of modalities and
+            :obj:`"distance/<modality>"`.
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn import SeparateLearningOutput
+        >>> out = SeparateLearningOutput({}, torch.tensor(0.0), {})
+        >>> out.loss
+        tensor(0.)
+    """
+
+    parts: dict[str, ModalParts]
+    loss: Tensor
+    terms: dict[str, Tensor]
+
+
+class SeparateLearning(Module):
+    r"""Separate learning (eq. 13-16) of the `"It is Never Too Late to Mend:
+    Separate Learning for Multimedia Recommendation"
+    <https://arxiv.org/abs/2406.08270>`_ paper, for any recommender that has
+    one matrix of item rows per modality.
+
+    Every modality is split into a generic part :math:`\mathbf{g}^m` and a
+    unique part :math:`\mathbf{u}^m`. The generic parts are aligned across
+    modalities, each unordered pair once, the later one against the earlier
+    one; inside every modality the unique part is driven away from the
+    generic one:
+
+    .. math::
+        \mathcal{L} = \alpha \sum_{a > b} \mathrm{SoloSim}(\mathbf{g}^a,
+        \mathbf{g}^b) + \beta \sum_m \mathrm{CLUB}(\mathbf{g}^m,
+        \mathbf{u}^m)
+
+    A single modality has nothing to align with. A term of weight 0 is not
+    computed.
+
+    Args:
+        in_channels (dict[str, int]): The size :math:`C_m` of the rows of each
+            modality. Its order is the order of the modalities.
+        generic_channels (int, optional): Size :math:`D_g` of generic parts,
+            the same for all modalities. If set to :obj:`None`, is half of
+            the narrowest modality. (default: :obj:`None`)
+        unique_channels (int, optional): Size of unique parts. If set to
+            :obj:`None`, is what :obj:`generic_channels` leaves of each
+            modality. (default: :obj:`None`)
+        mode (str, optional): The mode of :class:`GenericUniqueSplit`.
+            (default: :obj:`"linear"`)
+        alpha (float, optional): Weight :math:`\alpha` of the alignment.
+            (default: :obj:`0.1`)
+        beta (float, optional): Weight :math:`\beta` of the distancing.
+            (default: :obj:`0.03`)
+        temperature (float, optional): The temperature of
+            :class:`SoloSimLoss`. (default: :obj:`0.2`)
+        symmetric (bool, optional): If set to :obj:`True`, adds the reverse
+            alignment of every pair. (default: :obj:`False`)
+        num_anchors (int, optional): Rows that :class:`SoloSimLoss` draws per
+            training step. (default: :obj:`None`, all)
+        distance (str, optional): :obj:`"club"` for :class:`CLUBLoss` or
+            :obj:`"negative_l2"` for :class:`NegativeL2Loss`.
+            (default: :obj:`"club"`)
+        club_kwargs (dict[str, Any], optional): Further arguments of
+            :class:`CLUBLoss`. (default: :obj:`None`)
+
+    Shapes:
+        - **input:** a dictionary of rows :math:`(N, C_m)`
+        - **output:** :class:`SeparateLearningOutput`
+
+    Raises:
+        ValueError: If an option is out of range, or the input holds other
+            modalities or widths than stated.
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn import SeparateLearning
+        >>> separate = SeparateLearning({'image': 64, 'text': 64})
+        >>> x = {'image': torch.randn(500, 64), 'text': torch.randn(500, 64)}
+        >>> out = separate(x)
+        >>> out.parts['image'].generic.shape
+        torch.Size([500, 32])
+        >>> list(out.terms)
+        ['align/text-image', 'distance/image', 'distance/text']
+    """
+
+    def __init__(
+        self,
+        in_channels: Mapping[str, int],
+        generic_channels: int | None = None,
+        unique_channels: int | None = None,
+        mode: str = 'linear',
+        alpha: float = 0.1,
+        beta: float = 0.03,
+        temperature: float = 0.2,
+        symmetric: bool = False,
+        num_anchors: int | None = None,
+        distance: str = 'club',
+        club_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+
+        self.in_channels = check_channels(in_channels)
+        self.modalities = list(self.in_channels)
+        if generic_channels is None:
+            generic_channels = min(self.in_channels.values()) // 2
+        if distance not in ('club', 'negative_l2'):
+            raise ValueError(
+                f"'distance' needs to be 'club' or 'negative_l2' "
+                f'(got {distance!r})'
+            )
+        if distance == 'negative_l2' and club_kwargs:
+            raise ValueError(
+                f"distance='negative_l2' takes no 'club_kwargs' "
+                f'(got {sorted(club_kwargs)})'
+            )
+        for name, value in [('alpha', alpha), ('beta', beta)]:
+            if value < 0:
+                raise ValueError(
+                    f"'{name}' needs to be at least 0 (got {value})"
+                )
+
+        self.alpha = alpha
+        self.beta = beta
+
+        self.splits = ModuleDict()
+        self.distances = ModuleDict()
+        for name, size in self.in_channels.items():
+            split = GenericUniqueSplit(
+                size, generic_channels, unique_channels, mode
+            )
+            self.splits[modality_key(name)] = split
+            self.distances[modality_key(name)] = (
+                CLUBLoss(
+                    generic_channels,
+                    split.unique_channels,
+                    **(club_kwargs or {}),
+                )
+                if distance == 'club'
+                else NegativeL2Loss()
+            )
+        self.align = SoloSimLoss(
+            temperature, symmetric=symmetric, num_anchors=num_anchors
+        )
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters and estimators of the module."""
+        for module in [*self.splits.values(), *self.distances.values()]:
+            if isinstance(module, GenericUniqueSplit | CLUBLoss):
+                module.reset_parameters()
+
+    def forward(self, modal_x: Mapping[str, Tensor]) -> SeparateLearningOutput:
+        r"""Splits the rows and computes the loss.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): The rows of every modality,
+                :math:`(N, C_m)`, row :math:`i` the same item in all of them.
+        """
+        parts = self.split(modal_x)
+        loss, terms = self.loss(parts)
+        return SeparateLearningOutput(parts, loss, terms)
+
+    def split(self, modal_x: Mapping[str, Tensor]) -> dict[str, ModalParts]:
+        r"""Splits the rows of every modality (eq. 13-14).
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): The rows of every modality.
+        """
+        check_modal_x(modal_x, self.modalities)
+        return {
+            name: self.splits[modality_key(name)](modal_x[name])
+            for name in self.modalities
+        }
+
+    def loss(
+        self, parts: Mapping[str, ModalParts]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        r"""Returns the weighted loss and its named terms (eq. 15-16).
+
+        Args:
+            parts (dict[str, ModalParts]): The parts of every modality.
+        """
+        terms: dict[str, Tensor] = {}
+        loss = next(iter(parts.values())).generic.new_zeros(())
+        if self.alpha > 0:
+            for earlier, later in combinations(self.modalities, 2):
+                term = self.align(parts[later].generic, parts[earlier].generic)
+                terms[f'align/{later}-{earlier}'] = term
+                loss = loss + self.alpha * term
+        if self.beta > 0:
+            for name in self.modalities:
+                term = self.distances[modality_key(name)](*parts[name])
+                terms[f'distance/{name}'] = term
+                loss = loss + self.beta * term
+        return loss, terms
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.in_channels}, '
+            f'alpha={self.alpha}, beta={self.beta})'
+        )

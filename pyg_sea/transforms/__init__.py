@@ -1,0 +1,10 @@
+"""From a dataset's `HeteroData` to what models take."""
+
+from pyg_sea.transforms.modal_knn_graph import ModalKNNGraph, read_knn_graph
+from pyg_sea.transforms.model_inputs import model_inputs
+
+__all__ = classes = [
+    'ModalKNNGraph',
+    'model_inputs',
+    'read_knn_graph',
+]

@@ -1,0 +1,47 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_shop(tmp_path: Path) -> Write:
+    """Write a small, correct MMRec folder; arguments replace its parts."""
+
+    def write(
+        table: pd.DataFrame | None = None,
+        folder: str = 'shop',
+        num_items: int = 4,
+        **features: np.ndarray,
+    ) -> Path:
+        root = tmp_path / folder
+        root.mkdir(exist_ok=True)
+        frame = good_table() if table is None else table
+        frame.to_csv(root / 'shop.inter', sep='\t', index=False)
+        rng = np.random.default_rng(0)
+        for name, width in (('image', 6), ('text', 3)):
+            x = features.get(name, rng.normal(size=(num_items, width)))
+            np.save(root / f'{name}_feat.npy', x)
+        return root
+
+    return write
+
+
+def good_table() -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            'userID': [0, 0, 0, 1, 1, 1, 2, 2, 2],
+            'itemID': [0, 1, 2, 1, 2, 3, 0, 3, 2],
+            'x_label': [0, 0, 1, 0, 2, 0, 0, 0, 0],
+            'rating': [5.0, 3, 4, 2, 1, 5, 4, 4, 1],
+        }
+    )
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    return good_table()

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pyg_sea.datasets._features import clean_features
+
+
+@pytest.mark.parametrize('dtype', ['<f2', '<f4', '<f8', '>f4', '>f8', 'g'])
+def test_every_float_type_becomes_float32(dtype):
+    x = np.array([[1.5, -2], [0.25, 1e3]]).astype(dtype)
+    out = clean_features({'a': x})['a']
+    assert out.dtype == torch.float32
+    assert out.tolist() == [[1.5, -2], [0.25, 1e3]]
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
+def test_tensors_are_welcome_and_not_changed(dtype):
+    x = torch.tensor([[3.0, 4], [0, 2]], dtype=dtype, requires_grad=True)
+    out = clean_features({'a': x}, 'l2')['a']
+    assert not out.requires_grad
+    assert torch.equal(out, torch.tensor([[0.6, 0.8], [0, 1]]))
+    assert x.tolist() == [[3, 4], [0, 2]]
+
+
+def test_arrays_are_not_changed():
+    x = np.array([[3.0, 4]], dtype=np.float32)
+    out = clean_features({'a': x})['a']
+    out.zero_()
+    assert x.tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e39])
+def test_values_that_are_not_finite_name_their_rows(value):
+    x = np.ones((20, 3))
+    x[[2, 7, 7, 11, 12, 13, 14], 1] = value
+    with pytest.raises(ValueError, match=r"'a' .* in 6 of 20 rows: 2, 7, 11"):
+        clean_features({'a': x})
+    names = np.array([f'i{n}' for n in range(20)])
+    with pytest.raises(ValueError, match='20 items: i2, i7'):
+        clean_features({'a': x}, None, names)
+
+
+@pytest.mark.parametrize('dtype', [np.int64, bool, np.complex64, object, 'U1'])
+def test_other_types_are_refused(dtype):
+    with pytest.raises(TypeError, match="modality 'a' need to be floats"):
+        clean_features({'a': np.ones((2, 2)).astype(dtype)})
+
+
+@pytest.mark.parametrize('shape', [(3,), (3, 1, 1), (3, 0), ()])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r'shape \[num_items, width\]'):
+        clean_features({'a': np.ones(shape)})
+
+
+def test_modalities_need_to_fit():
+    with pytest.raises(ValueError, match=r"\{'a': 2, 'b': 3\}"):
+        clean_features({'a': np.ones((2, 1)), 'b': np.ones((3, 1))})
+    with pytest.raises(ValueError, match='at least one modality'):
+        clean_features({})
+    with pytest.raises(ValueError, match='names are strings'):
+        clean_features({1: np.ones((2, 1))})
+    with pytest.raises(ValueError, match="'l2', 'standard' or None"):
+        clean_features({'a': np.ones((2, 1))}, 'zscore')
+    with pytest.raises(ValueError, match=r"unknown modalities \['b'\]"):
+        clean_features({'a': np.ones((2, 1))}, {'b': 'l2'})
+
+
+def test_zero_rows_are_counted_and_stay_zero():
+    x = np.random.default_rng(0).normal(5, 2, size=(6, 4))
+    x[[1, 4]] = 0
+    for normalize in ('l2', 'standard', None):
+        with pytest.warns(UserWarning, match="'a': 2 of 6 items"):
+            out = clean_features({'a': x}, normalize)['a']
+        assert out.isfinite().all()
+        assert (out == 0).all(dim=1).tolist() == [0, 1, 0, 0, 1, 0]
+
+
+def test_standard_equals_its_definition_and_survives_constants():
+    x = np.random.default_rng(0).normal(100, 7, size=(50, 9))
+    x[:, 3] = 0.1
+    x[:, 5] = 0
+    out = clean_features({'a': x}, {'a': 'standard'})['a'].numpy()
+    rest = [0, 1, 2, 4, 6, 7, 8]
+    expected = (x - x.mean(0))[:, rest] / x.std(0)[rest] / 3
+    np.testing.assert_allclose(out[:, rest], expected, atol=1e-4)
+    assert (out[:, [3, 5]] == 0).all()
+
+
+def test_normalisation_is_per_modality():
+    x = np.full((2, 2), 2.0)
+    out = clean_features({'a': x, 'b': x}, {'a': 'l2'})
+    assert torch.allclose(out['a'], torch.full((2, 2), 0.5**0.5))
+    assert (out['b'] == 2).all()
+
+
+def test_all_zero_features():
+    with pytest.warns(UserWarning, match='2 of 2'):
+        out = clean_features({'a': np.zeros((2, 3))}, 'standard')['a']
+    assert (out == 0).all()
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 8), st.integers(1, 5)),
+        elements=st.floats(
+            -(2.0**125), 2.0**125, width=32, allow_subnormal=False
+        ),
+    )
+)
+@pytest.mark.filterwarnings('ignore:modality')
+def test_l2_rows_have_length_one_or_zero(x):
+    norm = clean_features({'a': x}, 'l2')['a'].norm(dim=1)
+    expected = torch.from_numpy(x.any(axis=1).astype(np.float32))
+    torch.testing.assert_close(norm, expected, atol=1e-5, rtol=0)
