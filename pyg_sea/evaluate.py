@@ -97,6 +97,7 @@ def evaluate(
             f"'metrics' needs names out of {sorted(METRICS)} "
             f'(got {list(metrics)})'
         )
+    check_pairs('edge_label_index', edge_label_index, None, None)
     num_items, device = probe(scorer, edge_label_index[0, :1])
     check_pairs('edge_label_index', edge_label_index, None, num_items)
     labels = coalesce(edge_label_index.to(device))

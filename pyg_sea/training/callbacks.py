@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import (
     ModelCheckpoint,
     TQDMProgressBar,
 )
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 
 
 class RandomStates(Callback):
@@ -294,8 +295,6 @@ class ProgressBar(TQDMProgressBar):
         metrics.pop('v_num', None)
         return {**pl_module.terms.means(), **metrics}
 
-    def init_validation_tqdm(self) -> Any:
+    def init_validation_tqdm(self) -> Tqdm:
         """No bar: validation is one batch."""
-        bar = super().init_validation_tqdm()
-        bar.disable = True
-        return bar
+        return Tqdm(disable=True)

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -7,6 +8,28 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from pyg_sea.loader import BPRLoader
+
+
+class OneBatch:
+    """A loader of a single batch, as Lightning would take a list apart.
+
+    Args:
+        batch: What to yield.
+
+    Example:
+        >>> from pyg_sea.training.data import OneBatch
+        >>> list(OneBatch('everything'))
+        ['everything']
+    """
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Any]:
+        yield self.batch
 
 
 class RecommenderDataModule(LightningDataModule):
@@ -66,13 +89,13 @@ class RecommenderDataModule(LightningDataModule):
             self.loader.load_state_dict(self._loader_state)
         return self.loader
 
-    def val_dataloader(self) -> list[Tensor]:
+    def val_dataloader(self) -> OneBatch:
         """All validation edges as one batch."""
-        return [held_out(self.store, 'val_edge_index')]
+        return OneBatch(held_out(self.store, 'val_edge_index'))
 
-    def test_dataloader(self) -> list[Tensor]:
+    def test_dataloader(self) -> OneBatch:
         """All test edges as one batch."""
-        return [held_out(self.store, 'test_edge_index')]
+        return OneBatch(held_out(self.store, 'test_edge_index'))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the sampler stands."""

@@ -189,14 +189,14 @@ def train(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # Advertisements, and advice about loaders that have no workers.
+    # Advertisements, and warnings that are none in a run like this.
     logger = logging.getLogger('lightning.pytorch')
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for message in (
-                '.*does not have many workers.*',
+                '.*LeafSpec.*',
                 '.*exists and is not empty.*',
                 '.*in eval mode at the start of training.*',
             ):

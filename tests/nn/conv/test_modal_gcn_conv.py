@@ -54,6 +54,7 @@ def test_equals_dense_reference(x, weighted):
     torch.testing.assert_close(out, expected)
 
 
+@pytest.mark.filterwarnings('ignore:Sparse')
 def test_layouts_agree(x):
     edge_index = bipartite()
     num_nodes = NUM_USERS + NUM_ITEMS

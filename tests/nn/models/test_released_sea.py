@@ -269,3 +269,88 @@ def test_golden_metrics(golden):
     )
     for name in ('recall@10', 'recall@20', 'ndcg@10', 'ndcg@20'):
         assert round(out[name], 4) == float(golden[f'output/test_{name}'])
+
+
+SIZES = {'image': 12, 'text': 7}
+U, I = 5, 40  # noqa: E741
+
+
+def small_graph() -> dict[str, object]:
+    pairs = torch.randperm(U * I)[:80]
+    edge_index = torch.stack([pairs // I, pairs % I + U])
+    return {
+        'modal_x': {name: torch.randn(I, F) for name, F in SIZES.items()},
+        'edge_index': torch.cat([edge_index, edge_index.flip(0)], dim=1),
+    }
+
+
+TRIPLETS = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8]])
+
+
+def test_evaluation_returns_the_embedding_of_the_last_step():
+    model = ReleasedSEA(U, I, SIZES)
+    inputs = small_graph()
+    fresh = model.eval().get_embedding(**inputs)
+    model.train()
+    before = model.get_embedding(**inputs)
+    model.loss(triplets=TRIPLETS, **inputs)
+    with torch.no_grad():
+        model.user_embedding.mul_(-1)
+    assert torch.equal(model.eval().get_embedding(**inputs), before)
+    assert torch.equal(fresh, before)
+    assert not torch.equal(model.train().get_embedding(**inputs), before)
+
+    other = ReleasedSEA(U, I, SIZES)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.eval().get_embedding(**inputs), before)
+
+
+def test_estimator_is_fitted_on_the_wrong_pairs():
+    model = ReleasedSEA(U, I, SIZES, num_steps=500, estimator_lr=1e-2)
+    with pytest.raises(RuntimeError, match="Call 'loss' before"):
+        model.after_backward()
+    loss, _ = model.loss(triplets=TRIPLETS, **small_graph())
+    loss.backward()
+    model.after_backward()
+
+    def nll(x, y):
+        mean, log_var = model.estimator(x, model.estimator.tensors())
+        square = (mean - y).square() / log_var.exp()
+        return float((square + log_var).sum(dim=1).mean())
+
+    image, text = model._parts['image'], model._parts['text']
+    wrong = nll(text.generic, image.generic) + nll(text.unique, image.unique)
+    right = nll(*text) + nll(*image)
+    assert wrong < right
+
+
+def test_distance_is_never_negative_and_drawn_anew():
+    model = ReleasedSEA(U, I, SIZES, num_steps=300, estimator_lr=1e-2)
+    inputs = small_graph()
+
+    def draw() -> float:
+        _, terms = model.loss(triplets=TRIPLETS, **inputs)
+        return float(terms['distance/text'].detach())
+
+    assert min(draw() for _ in range(20)) >= 0
+    text = model._parts['text']
+    model.estimator.fit(*text)  # On the right pairs: a positive bound.
+    values = {draw() for _ in range(20)}
+    assert min(values) > 0
+    assert len(values) == 20
+
+
+def test_no_estimator_among_the_parameters():
+    model = ReleasedSEA(U, I, SIZES)
+    assert not any('estimator' in name for name, _ in model.named_parameters())
+    names = dict(model.named_buffers())
+    assert 'estimator.weight_0' in names
+    torch.manual_seed(1)
+    before = model.user_embedding.clone()
+    model.reset_parameters()
+    assert not torch.equal(model.user_embedding, before)
+
+
+def test_rejects_other_than_two_modalities():
+    with pytest.raises(ValueError, match='exactly two'):
+        ReleasedSEA(U, I, {'text': 7})

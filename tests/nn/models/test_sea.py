@@ -1,0 +1,270 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch_geometric.utils import to_torch_csr_tensor
+
+from pyg_sea.nn import SEA, BPRLoss
+
+U, I = 7, 150  # noqa: E741
+SIZES = {'image': 12, 'text': 6, 'v1.5': 9}
+
+
+def graph(num_items: int = I, sizes=SIZES) -> dict[str, object]:
+    pairs = torch.randperm(U * num_items)[: 4 * num_items].sort().values
+    edge_index = torch.stack([pairs // num_items, pairs % num_items + U])
+    return {
+        'modal_x': {
+            m: torch.randn(num_items, F_m) for m, F_m in sizes.items()
+        },
+        'edge_index': torch.cat([edge_index, edge_index.flip(0)], dim=1),
+        'item_edge_index': torch.randint(num_items, (2, 5 * num_items)).unique(
+            dim=1
+        ),
+    }
+
+
+def with_weights(inputs):
+    half = torch.rand(inputs['edge_index'].size(1) // 2) + 0.1
+    return inputs | {
+        'edge_weight': torch.cat([half, half]),
+        'item_edge_weight': torch.rand(inputs['item_edge_index'].size(1)),
+    }
+
+
+TRIPLETS = torch.stack([torch.arange(U), torch.arange(U), torch.arange(U) + U])
+
+
+def dense_embedding(model: SEA, inputs) -> Tensor:
+    """Eq. 6-17, one modality after the other, with dense matrices."""
+    adj = torch.zeros(U + I, U + I)
+    row, col = inputs['edge_index']
+    adj[col, row] = inputs.get('edge_weight', torch.ones(len(row)))
+    scale = torch.where(adj.sum(1) > 0, adj.sum(1), torch.inf).rsqrt()
+    adj = scale[:, None] * adj * scale
+    user, item = [], []
+    for i, name in enumerate(model.modalities):
+        mlp = model.convs[f'x_{name.replace(".", "%2E")}'].mlp
+        h = torch.cat([model.user_embedding[i], mlp(inputs['modal_x'][name])])
+        h = F.normalize(h)
+        h = h + adj @ h + adj @ adj @ h
+        user.append(model.user_weight[:, i : i + 1] * h[:U])
+        split = model.separate.splits[f'x_{name.replace(".", "%2E")}']
+        item += [split(h[U:]).unique, split(h[U:]).generic]
+    h = torch.cat(item, dim=1)
+    S = torch.zeros(I, I)
+    if inputs.get('item_edge_index') is not None:
+        row, col = inputs['item_edge_index']
+        S[col, row] = inputs.get('item_edge_weight', torch.ones(len(row)))
+    return torch.cat([torch.cat(user, dim=1), h + S @ h])
+
+
+@pytest.mark.parametrize('make', [SEA, SEA.paper])
+@pytest.mark.parametrize('weighted', [False, True])
+def test_embedding_equals_dense_reference(make, weighted):
+    model = make(U, I, SIZES)
+    inputs = with_weights(graph()) if weighted else graph()
+    out = model.get_embedding(**inputs)
+    expected = dense_embedding(model, inputs)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+    del inputs['item_edge_index']
+    inputs.pop('item_edge_weight', None)
+    out = model.get_embedding(**inputs)
+    expected = dense_embedding(model, inputs)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_loss_is_the_sum_of_its_terms():
+    model = SEA(U, I, SIZES, alpha=0.3, beta=0.7)
+    inputs = graph()
+    loss, terms = model.loss(triplets=TRIPLETS, **inputs)
+    assert len(terms) == 1 + 3 + 3
+    expected = sum(
+        {'bpr': 1.0, 'align': 0.3, 'distance': 0.7}[name.split('/')[0]] * term
+        for name, term in terms.items()
+    )
+    torch.testing.assert_close(loss, expected)
+
+    user, pos, neg = TRIPLETS
+    pairs = torch.stack([torch.cat([user, user]), torch.cat([pos, neg]) + U])
+    score = model(edge_label_index=pairs, **inputs).chunk(2)
+    torch.testing.assert_close(terms['bpr'], BPRLoss()(*score))
+
+
+def test_scores_equal_the_embedding():
+    model = SEA(U, I, SIZES)
+    inputs = graph()
+    out = model.get_embedding(**inputs)
+    pairs = torch.tensor([[0, 3], [U + 2, U + 9]])
+    expected = torch.stack([out[0] @ out[U + 2], out[3] @ out[U + 9]])
+    torch.testing.assert_close(
+        model(edge_label_index=pairs, **inputs), expected
+    )
+
+
+def test_recommend_is_the_top_of_all_scores():
+    model = SEA(U, I, SIZES).eval()
+    inputs = graph()
+    modal_x, edge_index = inputs.pop('modal_x'), inputs.pop('edge_index')
+    out = model.get_embedding(modal_x, edge_index, **inputs)
+    scores = out[:U] @ out[U:].t()
+    top = model.recommend(modal_x, edge_index, k=5, **inputs)
+    assert torch.equal(top, scores.topk(5).indices)
+
+    exclude = torch.tensor([[2, 2], top[2, :2].tolist()])
+    users = torch.tensor([2, 0])
+    again = model.recommend(
+        modal_x, edge_index, users=users, k=3, exclude=exclude, embedding=out
+    )
+    assert torch.equal(again[0], top[2, 2:5])
+    assert torch.equal(again[1], top[0, :3])
+
+
+def test_sparse_and_normalized_inputs_agree():
+    model = SEA(U, I, SIZES)
+    inputs = graph()
+    expected = model.get_embedding(**inputs)
+    adj, _ = model._adjacency(inputs['edge_index'], None, U + I, torch.float)
+    sparse = SEA(U, I, SIZES, normalize=False)
+    sparse.load_state_dict(model.state_dict())
+    row, col = inputs['item_edge_index']
+    item_adj = to_torch_csr_tensor(torch.stack([col, row]), size=(I, I))
+    out = sparse.get_embedding(
+        inputs['modal_x'], adj, item_edge_index=item_adj
+    )
+    torch.testing.assert_close(out, expected)
+
+
+def test_new_items_are_placed_by_their_features():
+    model = SEA(U, I, SIZES).eval()
+    inputs = graph()
+    alone = model.get_embedding(
+        inputs['modal_x'], torch.empty(2, 0, dtype=torch.long)
+    )[U:]
+    out = model.get_item_embedding(inputs['modal_x'])
+    torch.testing.assert_close(out, alone)
+
+    new = graph(num_items=3)['modal_x']
+    assert model.get_item_embedding(new).shape == (3, 3 * 64)
+    edge_index = torch.tensor([[0], [1]])
+    smoothed = model.get_item_embedding(new, edge_index)
+    out = model.get_item_embedding(new)
+    torch.testing.assert_close(smoothed[1], out[1] + out[0])
+
+
+def test_items_have_no_parameters():
+    small, large = SEA(U, 10, SIZES), SEA(U, 1000, SIZES)
+    assert {n: p.shape for n, p in small.named_parameters()} == {
+        n: p.shape for n, p in large.named_parameters()
+    }
+
+
+@pytest.mark.parametrize('make', [SEA, SEA.paper])
+def test_every_parameter_is_alive(make):
+    model = make(U, I, SIZES)
+    loss, _ = model.loss(triplets=TRIPLETS, **graph())
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_edge_weights_get_gradients():
+    model = SEA(U, I, SIZES)
+    inputs = with_weights(graph())
+    inputs['edge_weight'].requires_grad_()
+    inputs['item_edge_weight'].requires_grad_()
+    model.loss(triplets=TRIPLETS, **inputs)[0].backward()
+    assert inputs['edge_weight'].grad.abs().sum() > 0
+    assert inputs['item_edge_weight'].grad.abs().sum() > 0
+
+
+def test_paper_settings():
+    model = SEA.paper(U, I, SIZES, alpha=0.2)
+    assert model.separate.alpha == 0.2
+    assert model.num_layers == 2
+    assert model.separate.align.temperature == 0.2
+    assert model.separate.align.num_anchors is None
+    club = model.separate.distances['x_text']
+    assert (club.in_channels, club.out_channels) == (32, 32)
+    assert club.negatives == 'permute'
+    assert club.estimator.num_steps == 50
+    assert club.estimator.sizes[0] == (32, 8)
+    assert SEA.paper(U, I, SIZES, hidden_channels=16, generic_channels=4)
+
+
+def test_one_modality():
+    inputs = graph(sizes={'text': 6})
+    model = SEA(U, I, {'text': 6})
+    _, terms = model.loss(triplets=TRIPLETS, **inputs)
+    assert list(terms) == ['bpr', 'distance/text']
+
+
+def test_training_lowers_the_loss():
+    model = SEA(U, I, SIZES)
+    inputs = graph()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss, _ = model.loss(triplets=TRIPLETS, **inputs)
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_state_dict_copy_and_reset():
+    model = SEA(U, I, SIZES)
+    inputs = graph()
+    model.loss(triplets=TRIPLETS, **inputs)
+    expected = model.get_embedding(**inputs)
+    for other in (copy.deepcopy(model), SEA(U, I, SIZES)):
+        other.load_state_dict(model.state_dict())
+        torch.testing.assert_close(other.get_embedding(**inputs), expected)
+
+    torch.manual_seed(1)
+    model.reset_parameters()
+    assert not torch.equal(model.get_embedding(**inputs), expected)
+    torch.testing.assert_close(model.user_weight.sum(dim=1), torch.ones(U))
+
+
+def test_compile_with_graph_breaks():
+    model = SEA(U, I, SIZES)
+    inputs = graph()
+    expected = model.get_embedding(**inputs)
+    compiled = torch.compile(model.get_embedding, backend='aot_eager')
+    torch.testing.assert_close(compiled(**inputs), expected)
+    loss = torch.compile(model.loss, backend='aot_eager')
+    out, _ = loss(triplets=TRIPLETS, **inputs)
+    torch.testing.assert_close(out, model.loss(triplets=TRIPLETS, **inputs)[0])
+
+
+def test_double_precision_and_device_moves():
+    model = SEA(U, I, SIZES).double()
+    inputs = graph()
+    inputs['modal_x'] = {m: x.double() for m, x in inputs['modal_x'].items()}
+    assert model.get_embedding(**inputs).dtype == torch.double
+
+
+def test_rejects_arguments():
+    with pytest.raises(ValueError, match='num_users'):
+        SEA(0, I, SIZES)
+    with pytest.raises(ValueError, match='num_items'):
+        SEA(U, 0, SIZES)
+    with pytest.raises(ValueError, match='in_channels'):
+        SEA(U, I, {})
+
+
+def test_rejects_input():
+    model = SEA(U, I, SIZES)
+    inputs = graph()
+    inputs['modal_x'].pop('text')
+    with pytest.raises(ValueError, match='exactly the modalities'):
+        model.get_embedding(**inputs)
+    with pytest.raises(ValueError, match=f'{I} rows'):
+        model.get_embedding(**graph(num_items=I - 1))
+    assert 'SEA(7, 150' in str(model)

@@ -1,0 +1,98 @@
+import copy
+import gc
+
+import pytest
+import torch
+from torch_geometric.nn import LGConv
+from torch_geometric.utils import to_torch_csr_tensor
+
+from pyg_sea.nn.adjacency import AdjacencyCache
+
+EDGE_INDEX = torch.tensor([[0, 1, 2, 2, 3], [2, 2, 0, 1, 1]])
+
+
+@pytest.mark.parametrize('normalize', [True, False])
+@pytest.mark.parametrize('weighted', [True, False])
+def test_propagates_as_the_raw_edges(normalize, weighted):
+    x = torch.randn(5, 3)
+    weight = torch.rand(5) if weighted else None
+    cache = AdjacencyCache(normalize)
+    adj, none = cache(EDGE_INDEX, weight, 5, x.dtype)
+    assert adj.layout == torch.sparse_csr
+    assert none is None
+    out = LGConv(normalize=False)(x, adj)
+    expected = LGConv(normalize=normalize)(x, EDGE_INDEX, weight)
+    torch.testing.assert_close(out, expected)
+
+
+def test_converts_once_per_graph():
+    cache = AdjacencyCache(normalize=True)
+    edge_index = EDGE_INDEX.clone()
+    weight = torch.ones(5)
+    first = cache(edge_index, weight, 4, torch.float)[0]
+    assert cache(edge_index, weight, 4, torch.float)[0] is first
+    assert cache(edge_index, None, 4, torch.float)[0] is not first
+
+
+def test_sees_every_change():
+    cache = AdjacencyCache(normalize=True)
+    edge_index, weight = EDGE_INDEX.clone(), torch.ones(5)
+
+    def value():
+        return cache(edge_index, weight, 4, torch.float)[0].to_dense()
+
+    before = value()
+    weight[0] = 7.0
+    assert not torch.equal(value(), before)
+    before = value()
+    edge_index[1, 4] = 0
+    assert not torch.equal(value(), before)
+    assert cache(edge_index, weight, 9, torch.float)[0].shape == (9, 9)
+    out = cache(edge_index, weight, 9, torch.double)[0]
+    assert out.dtype == torch.double
+
+
+def test_a_freed_tensor_is_no_hit():
+    """A new tensor may get the id of a freed one."""
+    cache = AdjacencyCache(normalize=False)
+    for fill in range(50):
+        weight = torch.full((5,), float(fill))
+        adj = cache(EDGE_INDEX, weight, 4, torch.float)[0]
+        assert (adj.values() == fill).all()
+        del weight
+        gc.collect()
+
+
+def test_leaves_alone_what_it_must_not_convert():
+    weight = torch.rand(5, requires_grad=True)
+    cache = AdjacencyCache(normalize=True)
+    edge_index, out = cache(EDGE_INDEX, weight, 4, torch.float)
+    assert torch.equal(edge_index, EDGE_INDEX)
+    assert out.requires_grad
+
+    adj = to_torch_csr_tensor(EDGE_INDEX, size=(4, 4))
+    cache = AdjacencyCache(normalize=False)
+    assert cache(adj, None, 4, torch.float)[0] is adj
+
+
+def test_normalizes_a_sparse_matrix():
+    pairs = torch.cat([EDGE_INDEX, EDGE_INDEX.flip(0)], dim=1).unique(dim=1)
+    adj = to_torch_csr_tensor(pairs, size=(4, 4))
+    cache = AdjacencyCache(normalize=True)
+    out = cache(adj, None, 4, torch.float)[0].to_dense()
+    expected = cache(pairs, None, 4, torch.float)[0].to_dense()
+    torch.testing.assert_close(out, expected)
+    assert (
+        cache(adj, None, 4, torch.float)[0]
+        is (cache(adj, None, 4, torch.float)[0])
+    )
+
+
+def test_copies_start_empty():
+    cache = AdjacencyCache(normalize=True)
+    cache(EDGE_INDEX, None, 4, torch.float)
+    other = copy.deepcopy(cache)
+    assert other.normalize
+    assert other._value is None
+    cache.clear()
+    assert cache._value is None
