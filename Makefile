@@ -1,8 +1,8 @@
 # `make demo` and `make test` need Python 3.10 or later and nothing else.
 PYTHON ?= python3
-OUT ?= runs/demo
+OUT = runs/demo
 # Further arguments, e.g. `make demo ARGS='--epochs 1'`.
-ARGS ?=
+ARGS =
 
 VENV := .venv
 BIN := $(VENV)/bin/python
@@ -28,8 +28,7 @@ docs: $(VENV)/.full
 
 clean:
 	rm -rf $(VENV) build dist pyg_sea.egg-info docs/_build \
-		docs/api/generated .coverage .hypothesis .mypy_cache \
-		.pytest_cache .ruff_cache
+		.coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 # The stamps tell what is installed; `full` holds all that `demo` holds.
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt | $(BIN)
@@ -41,4 +40,6 @@ $(VENV)/.full: setup.cfg pyproject.toml constraints.txt | $(BIN)
 	@touch $@ $(VENV)/.demo
 
 $(BIN):
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+		"Python 3.10 or later is needed: make PYTHON=<python3.x>")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -37,7 +37,6 @@ METRICS = {
 _MAX_USERS = 2**16
 
 
-@torch.no_grad()
 def evaluate(
     scorer: Scorer,
     edge_label_index: Tensor,
@@ -104,7 +103,7 @@ def evaluate(
     if train_edge_index is not None:
         check_pairs('train_edge_index', train_edge_index, None, num_items)
         train_edge_index = train_edge_index.to(device)
-        labels = _with_history(labels, train_edge_index)
+        labels = with_history(labels, train_edge_index, stacklevel=3)
     users = labels[0].unique_consecutive()
     if users.numel() == 0:
         raise ValueError(
@@ -132,17 +131,15 @@ def evaluate(
     )
 
 
-def _with_history(labels: Tensor, train_edge_index: Tensor) -> Tensor:
-    known = labels.new_zeros(
-        1 + int(torch.cat([labels[0], train_edge_index[0]]).max()),
-        dtype=torch.bool,
-    )
-    known[train_edge_index[0]] = True
-    mask = known[labels[0]]
+def with_history(
+    edge_label_index: Tensor, train_edge_index: Tensor, stacklevel: int = 2
+) -> Tensor:
+    """The held-out pairs of users that have a train edge; warns of others."""
+    mask = torch.isin(edge_label_index[0], train_edge_index[0])
     if not bool(mask.all()):
         warnings.warn(
-            f'{labels[0, ~mask].unique().numel()} users without a train edge '
-            f'were left out of the evaluation',
-            stacklevel=3,
+            f'{edge_label_index[0, ~mask].unique().numel()} users without a '
+            f'train edge were left out of the evaluation',
+            stacklevel=stacklevel + 1,
         )
-    return labels[:, mask]
+    return edge_label_index[:, mask]

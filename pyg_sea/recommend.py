@@ -235,6 +235,7 @@ def top_k_items(
     return top_k(scorer, users, k, exclude, batch_size).items
 
 
+@torch.no_grad()
 def probe(scorer: Scorer, users: Tensor) -> tuple[int, torch.device]:
     """The number of items that `scorer` ranks, and its device."""
     scores = scorer(users[:1])

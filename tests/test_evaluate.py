@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyg_sea import evaluate as evaluate_module
+from pyg_sea.baselines import Popularity
 from pyg_sea.evaluate import METRICS, evaluate
 from pyg_sea.recommend import EmbeddingScorer
 
@@ -151,6 +152,19 @@ def test_golden(golden_path):
             torch.from_numpy(golden['input/test_edge_index']).long(),
             torch.from_numpy(golden['input/train_edge_index']).long(),
         )
+
+
+@pytest.mark.parametrize('label', [1, 2])
+def test_real_catalogue(data_dir, label):
+    table = np.loadtxt(
+        data_dir / 'tiktok' / 'tiktok.inter', dtype=np.int64, skiprows=1
+    )
+    user, item, split = torch.from_numpy(table[:, :3]).t()
+    pairs = torch.stack([user, item])
+    train, held_out = pairs[:, split == 0], pairs[:, split == label]
+    with pytest.warns(UserWarning, match='5 users without a train edge'):
+        out = evaluate(Popularity(train, 6710), held_out, train)
+    assert 0 < out['ndcg@10'] < out['recall@10'] < out['recall@20'] < 0.1
 
 
 def test_malformed_input():

@@ -36,12 +36,14 @@ class AmazonMultimodal(InMemoryDataset):
     that the `MMRec toolbox <https://github.com/enoche/MMRec>`_ publishes and
     the field compares on.
 
-    | name | users | items | train | validation | test |
-    |---|---|---|---|---|---|
-    | Baby | 19,445 | 7,050 | 118,551 | 20,559 | 21,682 |
-    | Sports | 35,598 | 18,357 | 218,409 | 37,899 | 40,029 |
-    | Clothing | 39,387 | 23,033 | 197,338 | 40,150 | 41,189 |
-    | Electronics | 192,403 | 63,001 | 1,689,188 in all | | |
+    =========== ======= ======= ========= ========== ======
+    name        users   items   train     validation test
+    =========== ======= ======= ========= ========== ======
+    Baby        19,445  7,050   118,551   20,559     21,682
+    Sports      35,598  18,357  218,409   37,899     40,029
+    Clothing    39,387  23,033  197,338   40,150     41,189
+    Electronics 192,403 63,001  1,689,188 (in all)
+    =========== ======= ======= ========= ========== ======
 
     The raw files (`baby.inter`, `image_feat.npy`, `text_feat.npy`) are looked
     for in `root/baby/raw`, and if they are not there downloaded from the

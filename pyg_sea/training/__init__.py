@@ -10,13 +10,12 @@ except ImportError as error:
     ) from error
 
 from pyg_sea.training.callbacks import (
-    BestCheckpoint,
     History,
-    LastCheckpoint,
     Patience,
     ProgressBar,
     RandomStates,
 )
+from pyg_sea.training.checkpoints import BestCheckpoint, LastCheckpoint
 from pyg_sea.training.data import RecommenderDataModule
 from pyg_sea.training.module import RecommenderModule
 from pyg_sea.training.train import TrainResult, train

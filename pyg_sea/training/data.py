@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
+from pyg_sea.evaluate import with_history
 from pyg_sea.loader import BPRLoader
 
 
@@ -35,7 +36,8 @@ class OneBatch:
 class RecommenderDataModule(LightningDataModule):
     """Hands the interactions of a :class:`~torch_geometric.data.HeteroData`
     to Lightning: triplets for training, all held-out edges as one batch for
-    validation and test.
+    validation and test. Held-out edges of users without a train edge are left
+    out, with a warning.
 
     Args:
         data: Train edges, `val_edge_index` and `test_edge_index` between
@@ -126,7 +128,7 @@ def interactions(data: HeteroData, edge_type: EdgeType | None) -> Any:
 
 
 def held_out(store: Any, name: str) -> Tensor:
-    """The held-out edges called `name`."""
+    """The held-out edges called `name`, of users with a train edge."""
     edge_label_index = store.get(name)
     if (
         not isinstance(edge_label_index, Tensor)
@@ -136,4 +138,4 @@ def held_out(store: Any, name: str) -> Tensor:
             f"'data' needs held-out edges in '{name}' of the train edges' "
             f'type (got none)'
         )
-    return edge_label_index
+    return with_history(edge_label_index, store.edge_index)

@@ -168,8 +168,13 @@ class RecommenderModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters that need a gradient."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
+        # Lightning cannot clip what a fused optimizer has yet to unscale.
+        scaled = self._trainer and self._trainer.precision == '16-mixed'
         return torch.optim.Adam(
-            parameters, lr=self.lr, weight_decay=self.weight_decay
+            parameters,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            fused=not scaled,
         )
 
     def _log(self, stage: str, values: Mapping[str, float], **kw: Any) -> None:

@@ -15,13 +15,12 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from pyg_sea.training.callbacks import (
-    BestCheckpoint,
     History,
-    LastCheckpoint,
     Patience,
     ProgressBar,
     RandomStates,
 )
+from pyg_sea.training.checkpoints import BestCheckpoint, LastCheckpoint
 from pyg_sea.training.data import RecommenderDataModule
 from pyg_sea.training.module import RecommenderModule
 

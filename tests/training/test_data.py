@@ -31,6 +31,18 @@ def test_state_continues_the_sampler():
         assert torch.equal(a, b)
 
 
+def test_users_without_train_edges():
+    data = fake_data()
+    store = data['user', 'buys', 'item']
+    store.edge_index = store.edge_index[:, store.edge_index[0] != 7]
+    datamodule = RecommenderDataModule(data)
+    with pytest.warns(UserWarning, match='1 users without a train edge'):
+        [val] = datamodule.val_dataloader()
+    assert torch.equal(
+        val, store.val_edge_index[:, [*range(14), *range(16, 120)]]
+    )
+
+
 def test_missing_edges():
     data = fake_data()
     del data['user', 'buys', 'item'].val_edge_index

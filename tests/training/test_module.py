@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -59,6 +61,14 @@ def test_optimizer():
     [group] = module.configure_optimizers().param_groups
     assert (group['lr'], group['weight_decay']) == (0.5, 0.1)
     assert len(group['params']) == 2
+    assert group['fused']
+
+
+def test_optimizer_allows_clipping_of_scaled_gradients():
+    module = RecommenderModule(tiny_model(), fake_data())
+    module._trainer = SimpleNamespace(precision='16-mixed')
+    [group] = module.configure_optimizers().param_groups
+    assert not group['fused']
 
 
 def test_data_of_another_size():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from pyg_sea.nn import SEA
+from pyg_sea.nn import SEA, ReleasedSEA
 from pyg_sea.training import (
     LastCheckpoint,
     ProgressBar,
@@ -25,12 +25,16 @@ from .models import fake_data, tiny_model
 KWARGS = {'batch_size': 100, 'lr': 1e-2, 'progress': False}
 
 
-def sea(data):
+def make(name, data):
+    if name == 'tiny':
+        return tiny_model()
     torch.manual_seed(0)
-    widths = {
-        name: x.size(1) for name, x in model_inputs(data)['modal_x'].items()
-    }
-    return SEA(60, 40, widths, hidden_channels=8)
+    data['item'].x_image = data['item'].x_text.flip(1)
+    modal_x = model_inputs(data)['modal_x']
+    widths = {name: x.size(1) for name, x in modal_x.items()}
+    if name == 'SEA':
+        return SEA(60, 40, widths, hidden_channels=8)
+    return ReleasedSEA(60, 40, widths, hidden_channels=8, num_steps=2)
 
 
 def assert_equal(a, b):
@@ -74,9 +78,15 @@ def test_learns_and_reports(tmp_path, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         result = train(
-            model, data, tmp_path, max_epochs=15, seed=1, k=(5, 10),
-            monitor='recall@5', **KWARGS,
-        )  # fmt: skip
+            model,
+            data,
+            tmp_path,
+            max_epochs=15,
+            seed=1,
+            k=(5, 10),
+            monitor='recall@5',
+            **KWARGS,
+        )
     assert capfd.readouterr() == ('', '')
     assert result.num_epochs == 15 == len(result.history)
     assert result.history[-1]['train/loss'] < result.history[0]['train/loss']
@@ -113,9 +123,14 @@ def test_learns_and_reports(tmp_path, capfd):
 def test_early_stopping_and_more_patience(tmp_path):
     def run(patience, resume, **kwargs):
         return train(
-            tiny_model(), fake_data(), tmp_path, patience=patience, seed=1,
-            resume=resume, **{**KWARGS, 'lr': 0.0, **kwargs},
-        )  # fmt: skip
+            tiny_model(),
+            fake_data(),
+            tmp_path,
+            patience=patience,
+            seed=1,
+            resume=resume,
+            **{**KWARGS, 'lr': 0.0, **kwargs},
+        )
 
     result = run(2, resume=False)
     assert (result.best_epoch, result.num_epochs) == (0, 3)
@@ -125,17 +140,23 @@ def test_early_stopping_and_more_patience(tmp_path):
     assert run(4, resume=True).num_epochs == 5
 
 
-@pytest.mark.parametrize('model', ['tiny', 'sea'])
+@pytest.mark.parametrize('model', ['tiny', 'SEA', 'ReleasedSEA'])
 @pytest.mark.parametrize('how', ['finished', 'killed'])
 def test_resume_is_bit_for_bit(tmp_path, model, how):
     data = fake_data()
 
     def run(out, max_epochs, resume=False, **kwargs):
-        made = tiny_model() if model == 'tiny' else sea(data)
         result = train(
-            made, data, tmp_path / out, max_epochs=max_epochs, seed=7,
-            resume=resume, gradient_clip_val=1.0, **KWARGS, **kwargs,
-        )  # fmt: skip
+            make(model, data),
+            data,
+            tmp_path / out,
+            max_epochs=max_epochs,
+            seed=7,
+            resume=resume,
+            gradient_clip_val=1.0,
+            **KWARGS,
+            **kwargs,
+        )
         return result, load(tmp_path / out / 'last.ckpt')
 
     expected, reference = run('straight', 6)
@@ -179,9 +200,13 @@ train(tiny_model(), fake_data(), sys.argv[1], max_epochs=4, resume=True,
 def test_resume_in_another_process(tmp_path, pytestconfig):
     for out, max_epochs in [('a', 4), ('b', 2)]:
         train(
-            tiny_model(), fake_data(), tmp_path / out, max_epochs=max_epochs,
-            seed=7, **KWARGS,
-        )  # fmt: skip
+            tiny_model(),
+            fake_data(),
+            tmp_path / out,
+            max_epochs=max_epochs,
+            seed=7,
+            **KWARGS,
+        )
     subprocess.run(
         [sys.executable, '-c', SCRIPT, tmp_path / 'b'],
         cwd=pytestconfig.rootpath,
@@ -194,9 +219,13 @@ def test_resume_in_another_process(tmp_path, pytestconfig):
 
 def test_resume_without_a_checkpoint_starts(tmp_path):
     result = train(
-        tiny_model(), fake_data(), tmp_path, max_epochs=1, resume=True,
+        tiny_model(),
+        fake_data(),
+        tmp_path,
+        max_epochs=1,
+        resume=True,
         **KWARGS,
-    )  # fmt: skip
+    )
     assert result.num_epochs == 1
 
 
@@ -231,9 +260,13 @@ def test_poisoned_weights_are_never_saved(tmp_path):
 
     with pytest.raises(FloatingPointError, match='finite scores'):
         train(
-            tiny_model(), fake_data(), tmp_path, max_epochs=3,
-            callbacks=[Poison()], **KWARGS,
-        )  # fmt: skip
+            tiny_model(),
+            fake_data(),
+            tmp_path,
+            max_epochs=3,
+            callbacks=[Poison()],
+            **KWARGS,
+        )
     assert load(tmp_path / 'last.ckpt')['epoch'] == 0
 
 
@@ -249,12 +282,15 @@ def test_writing_is_rationed(tmp_path):
     for overhead, expected in [(1e-9, [0, 5]), (0, [0, 1, 2, 3, 4, 5])]:
         epochs.clear()
         Trainer(
-            max_epochs=6, logger=False, enable_progress_bar=False,
-            enable_model_summary=False, callbacks=[Slow(tmp_path, overhead)],
+            max_epochs=6,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[Slow(tmp_path, overhead)],
         ).fit(
             RecommenderModule(tiny_model(), data),
             datamodule=RecommenderDataModule(data),
-        )  # fmt: skip
+        )
         assert epochs == expected
 
 
@@ -266,6 +302,7 @@ def test_progress_shows_the_terms(capsys):
     for name in ('loss=', 'bpr=', 'norm=', 'val/recall@20='):
         assert name in out
     assert 'Validation' not in out
+    assert 'Testing' not in out
     assert ProgressBar().refresh_rate == 10
 
 
@@ -287,9 +324,12 @@ def test_random_states_survive_a_file(tmp_path):
 
 def test_bf16():
     result = train(
-        tiny_model(), fake_data(), max_epochs=1, precision='bf16-mixed',
+        tiny_model(),
+        fake_data(),
+        max_epochs=1,
+        precision='bf16-mixed',
         **KWARGS,
-    )  # fmt: skip
+    )
     assert result.test['recall@20'] > 0
 
 

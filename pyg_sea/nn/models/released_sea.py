@@ -244,10 +244,7 @@ class ReleasedSEA(Recommender):
         ) / math.log(2)
 
         earlier, later = self.modalities
-        halves = {
-            name: x[name].tensor_split([x[name].size(1) // 2], dim=1)
-            for name in self.modalities
-        }
+        halves = self._halves(x)
         align = self.align(
             *(
                 self.heads[modality_key(name)](halves[name][0])
@@ -255,17 +252,12 @@ class ReleasedSEA(Recommender):
             )
         )
         terms = {'bpr': bpr, f'align/{later}-{earlier}': align}
-        for name, (generic, unique) in halves.items():
-            key = modality_key(name)
-            parts = ModalParts(
-                self.generic_linears[key](generic),
-                self.unique_linears[key](unique),
-            )
+        for name, parts in self._split(halves).items():
             perm = None if permutations is None else permutations[name]
             terms[f'distance/{name}'] = self._distance(parts, perm)
             self._parts[name] = ModalParts(*(part.detach() for part in parts))
 
-        distance = sum(terms[f'distance/{name}'] for name in halves)
+        distance = terms[f'distance/{earlier}'] + terms[f'distance/{later}']
         total = bpr + self.alpha * align + self.beta * distance / 2
         return total, terms
 
@@ -286,6 +278,42 @@ class ReleasedSEA(Recommender):
             )
 
         self.estimator.minimize(wrong_pairs)
+
+    def get_parts(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor = None,
+    ) -> dict[str, ModalParts]:
+        r"""Returns the parts of every item and modality that the released
+        distancing reads. They do not depend on the graph.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): Raw item features.
+            edge_index (torch.Tensor or SparseTensor): Not read.
+            edge_weight (torch.Tensor, optional): Not read.
+                (default: :obj:`None`)
+        """
+        return self._split(self._halves(self._encode(modal_x)))
+
+    def _halves(
+        self, x: Mapping[str, Tensor]
+    ) -> dict[str, tuple[Tensor, ...]]:
+        return {
+            name: x[name].tensor_split([x[name].size(1) // 2], dim=1)
+            for name in self.modalities
+        }
+
+    def _split(
+        self, halves: Mapping[str, tuple[Tensor, ...]]
+    ) -> dict[str, ModalParts]:
+        return {
+            name: ModalParts(
+                self.generic_linears[modality_key(name)](generic),
+                self.unique_linears[modality_key(name)](unique),
+            )
+            for name, (generic, unique) in halves.items()
+        }
 
     def _encode(self, modal_x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         check_modal_x(modal_x, self.modalities, self.num_items)

@@ -32,8 +32,8 @@ class SEA(Recommender):
 
     .. math::
         \mathbf{e}_i &= \mathbf{h}_i + \sum_j S_{ij} \mathbf{h}_j, \quad
-        \mathbf{h}_i = \big\Vert_m \, [\mathbf{u}_i^m \,\Vert\,
-        \mathbf{g}_i^m], \qquad
+        \mathbf{h}_i = \big\Vert_m \, [\mathbf{g}_i^m \,\Vert\,
+        \mathbf{u}_i^m], \qquad
         \mathbf{e}_u = \big\Vert_m \, w_{um} \mathbf{x}_u^m
 
         \mathcal{L} &= - \tfrac{1}{B} \sum \ln \sigma(\hat{y}^+ - \hat{y}^-)
@@ -60,6 +60,10 @@ class SEA(Recommender):
             :obj:`4 * hidden_channels`. (default: :obj:`None`)
         num_layers (int, optional): Hops over the interaction graph.
             (default: :obj:`2`)
+        mode (str, optional): How :class:`GenericUniqueSplit` splits the
+            rows of the graph convolution. :obj:`"slice"` keeps items in the
+            space of the users; the paper learns linear maps.
+            (default: :obj:`"slice"`)
         alpha (float, optional): Weight :math:`\alpha` of the alignment.
             (default: :obj:`0.1`)
         beta (float, optional): Weight :math:`\beta` of the distancing.
@@ -106,6 +110,7 @@ class SEA(Recommender):
         generic_channels: int | None = None,
         encoder_channels: int | None = None,
         num_layers: int = 2,
+        mode: str = 'slice',
         alpha: float = 0.1,
         beta: float = 0.03,
         normalize: bool = True,
@@ -140,6 +145,7 @@ class SEA(Recommender):
         self.separate = SeparateLearning(
             dict.fromkeys(self.modalities, hidden_channels),
             generic_channels,
+            mode=mode,
             alpha=alpha,
             beta=beta,
             **kwargs,
@@ -222,7 +228,7 @@ class SEA(Recommender):
         item_edge_weight: OptTensor = None,
     ) -> Tensor:
         r"""Returns the embedding of all nodes, :math:`(U + I, M D)`: per
-        modality a block of :math:`D` channels, items as (unique, generic).
+        modality a block of :math:`D` channels, items as (generic, unique).
 
         Args:
             modal_x (dict[str, torch.Tensor]): Raw item features per
@@ -362,7 +368,7 @@ class SEA(Recommender):
             [
                 part
                 for name in self.modalities
-                for part in (parts[name].unique, parts[name].generic)
+                for part in parts[name]
             ],
             dim=-1,
         )

@@ -52,7 +52,7 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
         h = h + adj @ h + adj @ adj @ h
         user.append(model.user_weight[:, i : i + 1] * h[:U])
         split = model.separate.splits[f'x_{name.replace(".", "%2E")}']
-        item += [split(h[U:]).unique, split(h[U:]).generic]
+        item += split(h[U:])
     h = torch.cat(item, dim=1)
     S = torch.zeros(I, I)
     if inputs.get('item_edge_index') is not None:

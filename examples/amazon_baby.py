@@ -1,0 +1,15 @@
+"""The full recommender on Amazon Baby, with the settings of the SEA paper.
+
+python examples/amazon_baby.py --root data               # the published files
+python examples/amazon_baby.py --dataset demo            # no files needed
+python examples/amazon_baby.py --dataset my/catalogue \\
+    --modality image=image_feat.npy --modality text=text_feat.npy
+"""
+
+from _main import Published, main
+
+if __name__ == '__main__':
+    main(
+        'Baby',
+        Published(alpha=0.55, beta=0.01, weights={'image': 0.1, 'text': 0.9}),
+    )
