@@ -67,7 +67,10 @@ class SEA(Recommender):
         alpha (float, optional): Weight :math:`\alpha` of the alignment.
             (default: :obj:`0.1`)
         beta (float, optional): Weight :math:`\beta` of the distancing.
-            (default: :obj:`0.03`)
+            (default: :obj:`0.003`)
+        num_anchors (int, optional): Items that :class:`SoloSimLoss` draws
+            per training step, ranked against all items; :obj:`None` takes
+            all. (default: :obj:`2048`)
         normalize (bool, optional): If set to :obj:`False`, interactions are
             taken as already normalized. With :obj:`True` they are normalized
             and brought to CSR once, as long as the same tensors come.
@@ -112,7 +115,8 @@ class SEA(Recommender):
         num_layers: int = 2,
         mode: str = 'slice',
         alpha: float = 0.1,
-        beta: float = 0.03,
+        beta: float = 0.003,
+        num_anchors: int | None = 2048,
         normalize: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -148,6 +152,7 @@ class SEA(Recommender):
             mode=mode,
             alpha=alpha,
             beta=beta,
+            num_anchors=num_anchors,
             **kwargs,
         )
         self.bpr = BPRLoss()
