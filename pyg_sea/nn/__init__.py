@@ -1,7 +1,8 @@
 r"""Layers, losses and models."""
 
-from .conv import ModalGCNConv
+from .conv import ItemGraphConv, ModalGCNConv
 from .loss import BPRLoss, CLUBLoss, NegativeL2Loss, SoloSimLoss
+from .modal_graph_encoder import ModalGraphEncoder
 from .models import SEA, Recommender, ReleasedSEA
 from .separate_learning import SeparateLearning, SeparateLearningOutput
 from .split import GenericUniqueSplit, ModalParts
@@ -13,6 +14,8 @@ __all__ = [
     'SeparateLearning',
     'SeparateLearningOutput',
     'ModalGCNConv',
+    'ModalGraphEncoder',
+    'ItemGraphConv',
     'GenericUniqueSplit',
     'ModalParts',
     'SoloSimLoss',

@@ -108,6 +108,24 @@ class Recommender(Module, ABC):
         )
         return (out[edge_label_index[0]] * out[edge_label_index[1]]).sum(-1)
 
+    @staticmethod
+    def triplet_scores(
+        x_user: Tensor, x_item: Tensor, triplets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        r"""Returns the scores of positive and of negative pairs,
+        :math:`(B)` each.
+
+        Args:
+            x_user (torch.Tensor): Embeddings of users :math:`(U, D)`.
+            x_item (torch.Tensor): Embeddings of items :math:`(I, D)`.
+            triplets (torch.Tensor): Local ids of users, positive items and
+                negative items, :math:`(3, B)`.
+        """
+        users, pos_items, neg_items = triplets
+        x = x_user[users]
+        pos_score = (x * x_item[pos_items]).sum(dim=-1)
+        return pos_score, (x * x_item[neg_items]).sum(dim=-1)
+
     @torch.no_grad()
     def recommend(
         self,

@@ -1,27 +1,17 @@
 import math
 from collections.abc import Mapping
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import (
-    BatchNorm1d,
-    Linear,
-    ModuleDict,
-    Parameter,
-    ReLU,
-    Sequential,
-)
-from torch.nn.init import xavier_normal_
-from torch_geometric.nn import LGConv
+from torch.nn import BatchNorm1d, Linear, ModuleDict, ReLU, Sequential
 from torch_geometric.typing import Adj, OptTensor
 
-from ..adjacency import AdjacencyCache
-from ..conv import ModalGCNConv
+from ..conv import ItemGraphConv
 from ..loss import BPRLoss, SoloSimLoss
 from ..loss.estimator import MLPGaussian, negative_log_likelihood
-from ..modality import check_channels, check_modal_x, modality_key
+from ..modal_graph_encoder import ModalGraphEncoder
+from ..modality import check_modal_x, modality_key
 from ..split import ModalParts
 from .recommender import Recommender
 
@@ -110,33 +100,26 @@ class ReleasedSEA(Recommender):
     ) -> None:
         super().__init__(num_users, num_items)
 
-        self.in_channels = check_channels(in_channels)
-        self.modalities = list(self.in_channels)
+        self.encoder = ModalGraphEncoder(
+            num_users, in_channels, hidden_channels
+        )
+        self.modalities = self.encoder.modalities
         if len(self.modalities) != 2:
             raise ValueError(
                 f"'in_channels' needs exactly two modalities in "
                 f"'{self.__class__.__name__}' (got {self.modalities})"
             )
-        self.hidden_channels = hidden_channels
         self.alpha = alpha
         self.beta = beta
 
         half = hidden_channels // 2
-        self.user_embedding = Parameter(
-            torch.empty(2, num_users, hidden_channels)
-        )
-        self.user_weight = Parameter(torch.empty(num_users, 2))
         self.item_linears = ModuleDict()
-        self.convs = ModuleDict()
         self.heads = ModuleDict()
         self.generic_linears = ModuleDict()
         self.unique_linears = ModuleDict()
-        for name, size in self.in_channels.items():
+        for name, size in self.encoder.in_channels.items():
             key = modality_key(name)
             self.item_linears[key] = Linear(size, size)
-            self.convs[key] = ModalGCNConv(
-                size, hidden_channels, normalize=False
-            )
             self.heads[key] = Sequential(
                 Linear(size // 2, hidden_channels),
                 BatchNorm1d(hidden_channels),
@@ -148,7 +131,7 @@ class ReleasedSEA(Recommender):
             )
             self.generic_linears[key] = Linear(size // 2, half)
             self.unique_linears[key] = Linear(size - size // 2, half)
-        self.item_conv = LGConv(normalize=False)
+        self.item_conv = ItemGraphConv()
         self.estimator = MLPGaussian(half, half, 8, num_steps, estimator_lr)
         self.align = SoloSimLoss(temperature)
         self.bpr = BPRLoss()
@@ -159,23 +142,13 @@ class ReleasedSEA(Recommender):
         )
         self.register_buffer('trained', torch.tensor(False))
         self._parts: dict[str, ModalParts] = {}
-        self._adjacency = AdjacencyCache(normalize=True)
-        self._item_adjacency = AdjacencyCache(normalize=False)
-
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters and the estimator."""
+        self.encoder.reset_parameters()
         for module in self.modules():
-            if isinstance(
-                module, Linear | BatchNorm1d | ModalGCNConv | MLPGaussian
-            ):
+            if isinstance(module, Linear | BatchNorm1d | MLPGaussian):
                 module.reset_parameters()
-        with torch.no_grad():
-            for weight in self.user_embedding:
-                xavier_normal_(weight)
-            xavier_normal_(self.user_weight)
-            self.user_weight.copy_(self.user_weight.softmax(dim=-1))
         self.trained.fill_(False)
 
     def get_embedding(
@@ -210,18 +183,11 @@ class ReleasedSEA(Recommender):
         permutations: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the loss of one batch and its named terms, unweighted.
+        Further arguments are those of :class:`Recommender`.
 
         Args:
-            modal_x (dict[str, torch.Tensor]): Raw item features.
-            edge_index (torch.Tensor or SparseTensor): The interactions.
             triplets (torch.Tensor): Local ids of users, positive items and
                 negative items, :math:`(3, B)`.
-            edge_weight (torch.Tensor, optional): Interaction weights.
-                (default: :obj:`None`)
-            item_edge_index (torch.Tensor or SparseTensor, optional): The
-                item-item graph. (default: :obj:`None`)
-            item_edge_weight (torch.Tensor, optional): Its weights.
-                (default: :obj:`None`)
             permutations (dict[str, torch.Tensor], optional): The negatives of
                 CLUB, a permutation :math:`(I)` per modality, to repeat a
                 step. If set to :obj:`None`, are drawn.
@@ -235,13 +201,9 @@ class ReleasedSEA(Recommender):
             self.last_embedding.copy_(out.detach())
             self.trained.fill_(True)
 
-        user, item = out.split([self.num_users, self.num_items])
-        users, pos_items, neg_items = triplets
-        user = user[users]
-        bpr = self.bpr(
-            (user * item[pos_items]).sum(dim=-1),
-            (user * item[neg_items]).sum(dim=-1),
-        ) / math.log(2)
+        x_user, x_item = out.split([self.num_users, self.num_items])
+        scores = self.triplet_scores(x_user, x_item, triplets)
+        bpr = self.bpr(*scores) / math.log(2)
 
         earlier, later = self.modalities
         halves = self._halves(x)
@@ -287,12 +249,6 @@ class ReleasedSEA(Recommender):
     ) -> dict[str, ModalParts]:
         r"""Returns the parts of every item and modality that the released
         distancing reads. They do not depend on the graph.
-
-        Args:
-            modal_x (dict[str, torch.Tensor]): Raw item features.
-            edge_index (torch.Tensor or SparseTensor): Not read.
-            edge_weight (torch.Tensor, optional): Not read.
-                (default: :obj:`None`)
         """
         return self._split(self._halves(self._encode(modal_x)))
 
@@ -330,32 +286,10 @@ class ReleasedSEA(Recommender):
         item_edge_index: Adj | None,
         item_edge_weight: OptTensor,
     ) -> Tensor:
-        convs = [
-            cast(ModalGCNConv, self.convs[modality_key(name)])
-            for name in self.modalities
-        ]
-        h = torch.cat(
-            [
-                conv.encode((x_user, x[name]))
-                for conv, x_user, name in zip(
-                    convs, self.user_embedding, self.modalities
-                )
-            ],
-            dim=-1,
-        )
-        adj = self._adjacency(edge_index, edge_weight, h.size(0), h.dtype)
-        h = convs[0].propagate_hops(h, *adj)
-
-        user, item = h.split([self.num_users, self.num_items])
-        weight = self.user_weight.repeat_interleave(
-            self.hidden_channels, dim=1
-        )
-        if item_edge_index is not None:
-            adj = self._item_adjacency(
-                item_edge_index, item_edge_weight, self.num_items, h.dtype
-            )
-            item = item + self.item_conv(item, *adj)
-        return torch.cat([user * weight, item])
+        x_user, x_item = self.encoder(x, edge_index, edge_weight)
+        item = torch.cat([x_item[name] for name in self.modalities], dim=-1)
+        item = self.item_conv(item, item_edge_index, item_edge_weight)
+        return torch.cat([x_user, item])
 
     def _distance(self, parts: ModalParts, perm: OptTensor) -> Tensor:
         generic, unique = parts

@@ -1,18 +1,14 @@
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import ModuleDict, Parameter
-from torch.nn.init import xavier_normal_
-from torch_geometric.nn import LGConv
 from torch_geometric.typing import Adj, OptTensor
 
-from ..adjacency import AdjacencyCache
-from ..conv import ModalGCNConv
+from ..conv import ItemGraphConv
 from ..loss import BPRLoss
-from ..modality import check_channels, check_modal_x, modality_key
+from ..modal_graph_encoder import ModalGraphEncoder
+from ..modality import check_modal_x
 from ..separate_learning import SeparateLearning
 from ..split import ModalParts
 from .recommender import Recommender
@@ -122,32 +118,16 @@ class SEA(Recommender):
     ) -> None:
         super().__init__(num_users, num_items)
 
-        self.in_channels = check_channels(in_channels)
-        self.modalities = list(self.in_channels)
-        self.hidden_channels = hidden_channels
-        self.num_layers = num_layers
-
-        self.convs = ModuleDict(
-            {
-                modality_key(name): ModalGCNConv(
-                    size,
-                    hidden_channels,
-                    encoder_channels,
-                    K=num_layers,
-                    normalize=False,
-                )
-                for name, size in self.in_channels.items()
-            }
-        )
-        self.item_conv = LGConv(normalize=False)
-        self.user_embedding = Parameter(
-            torch.empty(len(self.modalities), num_users, hidden_channels)
-        )
-        self.user_weight = Parameter(
-            torch.empty(num_users, len(self.modalities))
+        self.encoder = ModalGraphEncoder(
+            num_users,
+            in_channels,
+            hidden_channels,
+            encoder_channels,
+            num_layers,
+            normalize,
         )
         self.separate = SeparateLearning(
-            dict.fromkeys(self.modalities, hidden_channels),
+            dict.fromkeys(self.encoder.modalities, hidden_channels),
             generic_channels,
             mode=mode,
             alpha=alpha,
@@ -155,11 +135,8 @@ class SEA(Recommender):
             num_anchors=num_anchors,
             **kwargs,
         )
+        self.item_conv = ItemGraphConv()
         self.bpr = BPRLoss()
-        self._adjacency = AdjacencyCache(normalize)
-        self._item_adjacency = AdjacencyCache(normalize=False)
-
-        self._reset_users()
 
     @classmethod
     def paper(
@@ -210,19 +187,15 @@ class SEA(Recommender):
         settings.update(alpha=alpha, beta=beta, **kwargs)
         return cls(num_users, num_items, in_channels, **settings)
 
+    @property
+    def modalities(self) -> list[str]:
+        r"""The names of the modalities, in order."""
+        return self.encoder.modalities
+
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters and estimators of the module."""
-        for name in self.modalities:
-            self._conv(name).reset_parameters()
+        self.encoder.reset_parameters()
         self.separate.reset_parameters()
-        self._reset_users()
-
-    @torch.no_grad()
-    def _reset_users(self) -> None:
-        for weight in self.user_embedding:
-            xavier_normal_(weight)
-        xavier_normal_(self.user_weight)
-        self.user_weight.copy_(self.user_weight.softmax(dim=-1))
 
     def get_embedding(
         self,
@@ -234,22 +207,11 @@ class SEA(Recommender):
     ) -> Tensor:
         r"""Returns the embedding of all nodes, :math:`(U + I, M D)`: per
         modality a block of :math:`D` channels, items as (generic, unique).
-
-        Args:
-            modal_x (dict[str, torch.Tensor]): Raw item features per
-                modality, :math:`(I, F_m)`.
-            edge_index (torch.Tensor or SparseTensor): The interactions over
-                :math:`U + I` nodes, users first, both directions.
-            edge_weight (torch.Tensor, optional): One weight per interaction.
-                (default: :obj:`None`)
-            item_edge_index (torch.Tensor or SparseTensor, optional): The
-                item-item graph. (default: :obj:`None`)
-            item_edge_weight (torch.Tensor, optional): Its weights.
-                (default: :obj:`None`)
+        The arguments are those of :class:`Recommender`.
         """
-        user, parts = self._encode(modal_x, edge_index, edge_weight)
-        item = self._join(parts, item_edge_index, item_edge_weight)
-        return torch.cat([user, item])
+        x_user, parts = self._encode(modal_x, edge_index, edge_weight)
+        x_item = self._join(parts, item_edge_index, item_edge_weight)
+        return torch.cat([x_user, x_item])
 
     @torch.no_grad()
     def get_item_embedding(
@@ -270,13 +232,20 @@ class SEA(Recommender):
             item_edge_weight (torch.Tensor, optional): Its weights.
                 (default: :obj:`None`)
         """
-        check_modal_x(modal_x, self.modalities)
-        x = {}
-        for name in self.modalities:
-            x_item = self._conv(name).encode_items(modal_x[name])
-            x[name] = F.normalize(x_item, dim=-1)
-        parts = self.separate.split(x)
+        parts = self.separate.split(self.encoder.encode_items(modal_x))
         return self._join(parts, item_edge_index, item_edge_weight)
+
+    def get_parts(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor = None,
+    ) -> dict[str, ModalParts]:
+        r"""Returns the generic and the unique part of every item and
+        modality, before the item-item graph. The arguments are those of
+        :class:`Recommender`.
+        """
+        return self._encode(modal_x, edge_index, edge_weight)[1]
 
     def loss(
         self,
@@ -289,51 +258,18 @@ class SEA(Recommender):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the loss of one batch (eq. 18-19) and its named terms
         :obj:`"bpr"`, :obj:`"align/<later>-<earlier>"` and
-        :obj:`"distance/<modality>"`, unweighted.
+        :obj:`"distance/<modality>"`, unweighted. Further arguments are those
+        of :class:`Recommender`.
 
         Args:
-            modal_x (dict[str, torch.Tensor]): Raw item features.
-            edge_index (torch.Tensor or SparseTensor): The interactions.
             triplets (torch.Tensor): Local ids of users, positive items and
                 negative items, :math:`(3, B)`.
-            edge_weight (torch.Tensor, optional): Interaction weights.
-                (default: :obj:`None`)
-            item_edge_index (torch.Tensor or SparseTensor, optional): The
-                item-item graph. (default: :obj:`None`)
-            item_edge_weight (torch.Tensor, optional): Its weights.
-                (default: :obj:`None`)
         """
-        user, parts = self._encode(modal_x, edge_index, edge_weight)
-        item = self._join(parts, item_edge_index, item_edge_weight)
-
-        users, pos_items, neg_items = triplets
-        user = user[users]
-        bpr = self.bpr(
-            (user * item[pos_items]).sum(dim=-1),
-            (user * item[neg_items]).sum(dim=-1),
-        )
+        x_user, parts = self._encode(modal_x, edge_index, edge_weight)
+        x_item = self._join(parts, item_edge_index, item_edge_weight)
+        bpr = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
         separate, terms = self.separate.loss(parts)
         return bpr + separate, {'bpr': bpr, **terms}
-
-    def get_parts(
-        self,
-        modal_x: Mapping[str, Tensor],
-        edge_index: Adj,
-        edge_weight: OptTensor = None,
-    ) -> dict[str, ModalParts]:
-        r"""Returns the generic and the unique part of every item and
-        modality, before the item-item graph.
-
-        Args:
-            modal_x (dict[str, torch.Tensor]): Raw item features.
-            edge_index (torch.Tensor or SparseTensor): The interactions.
-            edge_weight (torch.Tensor, optional): Interaction weights.
-                (default: :obj:`None`)
-        """
-        return self._encode(modal_x, edge_index, edge_weight)[1]
-
-    def _conv(self, name: str) -> ModalGCNConv:
-        return cast(ModalGCNConv, self.convs[modality_key(name)])
 
     def _encode(
         self,
@@ -342,26 +278,8 @@ class SEA(Recommender):
         edge_weight: OptTensor,
     ) -> tuple[Tensor, dict[str, ModalParts]]:
         check_modal_x(modal_x, self.modalities, self.num_items)
-        convs = [self._conv(name) for name in self.modalities]
-        h = torch.cat(
-            [
-                conv.encode((x_user, modal_x[name]))
-                for conv, x_user, name in zip(
-                    convs, self.user_embedding, self.modalities
-                )
-            ],
-            dim=-1,
-        )
-        adj = self._adjacency(edge_index, edge_weight, h.size(0), h.dtype)
-        h = convs[0].propagate_hops(h, *adj)
-
-        user, item = h.split([self.num_users, self.num_items])
-        weight = self.user_weight.repeat_interleave(
-            self.hidden_channels, dim=1
-        )
-        x_item = item.split(self.hidden_channels, dim=-1)
-        parts = self.separate.split(dict(zip(self.modalities, x_item)))
-        return user * weight, parts
+        x_user, x_item = self.encoder(modal_x, edge_index, edge_weight)
+        return x_user, self.separate.split(x_item)
 
     def _join(
         self,
@@ -369,24 +287,13 @@ class SEA(Recommender):
         item_edge_index: Adj | None,
         item_edge_weight: OptTensor,
     ) -> Tensor:
-        x = torch.cat(
-            [
-                part
-                for name in self.modalities
-                for part in parts[name]
-            ],
-            dim=-1,
-        )
-        if item_edge_index is None:
-            return x
-        adj = self._item_adjacency(
-            item_edge_index, item_edge_weight, x.size(0), x.dtype
-        )
-        return x + self.item_conv(x, *adj)
+        x = torch.cat([part for pair in parts.values() for part in pair], -1)
+        return self.item_conv(x, item_edge_index, item_edge_weight)
 
     def __repr__(self) -> str:
         return (
             f'{self.__class__.__name__}({self.num_users}, {self.num_items}, '
-            f'{self.in_channels}, hidden_channels={self.hidden_channels}, '
-            f'num_layers={self.num_layers})'
+            f'{self.encoder.in_channels}, '
+            f'hidden_channels={self.encoder.out_channels}, '
+            f'num_layers={self.encoder.K})'
         )

@@ -17,10 +17,10 @@ NAMES = {
     'trans1.bias': 'generic_linears.{}.bias',
     'trans2.weight': 'unique_linears.{}.weight',
     'trans2.bias': 'unique_linears.{}.bias',
-    'gcn.MLP.weight': 'convs.{}.mlp.lins.0.weight',
-    'gcn.MLP.bias': 'convs.{}.mlp.lins.0.bias',
-    'gcn.MLP_1.weight': 'convs.{}.mlp.lins.1.weight',
-    'gcn.MLP_1.bias': 'convs.{}.mlp.lins.1.bias',
+    'gcn.MLP.weight': 'encoder.convs.{}.mlp.lins.0.weight',
+    'gcn.MLP.bias': 'encoder.convs.{}.mlp.lins.0.bias',
+    'gcn.MLP_1.weight': 'encoder.convs.{}.mlp.lins.1.weight',
+    'gcn.MLP_1.bias': 'encoder.convs.{}.mlp.lins.1.bias',
 }
 ESTIMATOR = {
     f'club.p_{net}.{layer}.{kind}': f'estimator.{kind}_{offset + layer // 2}'
@@ -64,14 +64,14 @@ class Golden:
         group = self.group(prefix)
         out = {}
         if 'weight_u' in group:
-            out['user_weight'] = group.pop('weight_u').squeeze(-1)
+            out['encoder.user_weight'] = group.pop('weight_u').squeeze(-1)
         users = [
             group.pop(f'{key}_gcn.preference')
             for key in 'vt'
             if f'{key}_gcn.preference' in group
         ]
         if users:
-            out['user_embedding'] = torch.stack(users)
+            out['encoder.user_embedding'] = torch.stack(users)
         return out | {our_name(name): value for name, value in group.items()}
 
     def model(self) -> ReleasedSEA:
@@ -175,11 +175,12 @@ def test_golden_intermediates(golden):
         projection = torch.nn.functional.normalize(model.heads[key](half))
         assert_close(projection, golden[f'output/{name}_projection'], 1e-9)
 
-        user = model.user_embedding[model.modalities.index(name)]
-        node = model.convs[key].encode((user, x[name]))
+        user = model.encoder.user_embedding[model.modalities.index(name)]
+        node = model.encoder.convs[key].encode((user, x[name]))
         edge_index = golden.inputs()['edge_index']
-        node = model.convs[key].propagate_hops(
-            node, *model._adjacency(edge_index, None, len(node), node.dtype)
+        node = model.encoder.convs[key].propagate_hops(
+            node,
+            *model.encoder._adjacency(edge_index, None, len(node), node.dtype),
         )
         assert_close(node, golden[f'output/{name}_node_embedding'], 1e-9)
 
@@ -295,7 +296,7 @@ def test_evaluation_returns_the_embedding_of_the_last_step():
     before = model.get_embedding(**inputs)
     model.loss(triplets=TRIPLETS, **inputs)
     with torch.no_grad():
-        model.user_embedding.mul_(-1)
+        model.encoder.user_embedding.mul_(-1)
     assert torch.equal(model.eval().get_embedding(**inputs), before)
     assert torch.equal(fresh, before)
     assert not torch.equal(model.train().get_embedding(**inputs), before)
@@ -346,9 +347,9 @@ def test_no_estimator_among_the_parameters():
     names = dict(model.named_buffers())
     assert 'estimator.weight_0' in names
     torch.manual_seed(1)
-    before = model.user_embedding.clone()
+    before = model.encoder.user_embedding.clone()
     model.reset_parameters()
-    assert not torch.equal(model.user_embedding, before)
+    assert not torch.equal(model.encoder.user_embedding, before)
 
 
 def test_rejects_other_than_two_modalities():

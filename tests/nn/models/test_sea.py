@@ -46,11 +46,13 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
     adj = scale[:, None] * adj * scale
     user, item = [], []
     for i, name in enumerate(model.modalities):
-        mlp = model.convs[f'x_{name.replace(".", "%2E")}'].mlp
-        h = torch.cat([model.user_embedding[i], mlp(inputs['modal_x'][name])])
+        mlp = model.encoder.convs[f'x_{name.replace(".", "%2E")}'].mlp
+        h = torch.cat(
+            [model.encoder.user_embedding[i], mlp(inputs['modal_x'][name])]
+        )
         h = F.normalize(h)
         h = h + adj @ h + adj @ adj @ h
-        user.append(model.user_weight[:, i : i + 1] * h[:U])
+        user.append(model.encoder.user_weight[:, i : i + 1] * h[:U])
         split = model.separate.splits[f'x_{name.replace(".", "%2E")}']
         item += split(h[U:])
     h = torch.cat(item, dim=1)
@@ -127,7 +129,9 @@ def test_sparse_and_normalized_inputs_agree():
     model = SEA(U, I, SIZES)
     inputs = graph()
     expected = model.get_embedding(**inputs)
-    adj, _ = model._adjacency(inputs['edge_index'], None, U + I, torch.float)
+    adj, _ = model.encoder._adjacency(
+        inputs['edge_index'], None, U + I, torch.float
+    )
     sparse = SEA(U, I, SIZES, normalize=False)
     sparse.load_state_dict(model.state_dict())
     row, col = inputs['item_edge_index']
@@ -185,7 +189,7 @@ def test_edge_weights_get_gradients():
 def test_paper_settings():
     model = SEA.paper(U, I, SIZES, alpha=0.2)
     assert model.separate.alpha == 0.2
-    assert model.num_layers == 2
+    assert model.encoder.K == 2
     assert model.separate.align.temperature == 0.2
     assert model.separate.align.num_anchors is None
     club = model.separate.distances['x_text']
@@ -229,7 +233,9 @@ def test_state_dict_copy_and_reset():
     torch.manual_seed(1)
     model.reset_parameters()
     assert not torch.equal(model.get_embedding(**inputs), expected)
-    torch.testing.assert_close(model.user_weight.sum(dim=1), torch.ones(U))
+    torch.testing.assert_close(
+        model.encoder.user_weight.sum(dim=1), torch.ones(U)
+    )
 
 
 def test_compile_with_graph_breaks():

@@ -1,0 +1,168 @@
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn import Module, ModuleDict, Parameter
+from torch.nn.init import xavier_normal_
+from torch_geometric.typing import Adj, OptTensor
+
+from .adjacency import AdjacencyCache
+from .conv import ModalGCNConv
+from .modality import check_channels, check_modal_x, modality_key
+
+
+class ModalGraphEncoder(Module):
+    r"""Learns users and items per modality on the interaction graph, all
+    modalities in one propagation (eq. 6-7 and the user's side of eq. 17 of
+    the `SEA paper <https://arxiv.org/abs/2406.08270>`_).
+
+    Every modality has its own :class:`ModalGCNConv` and a free row per user;
+    the user's rows :math:`\mathbf{x}_u^m` are weighted and joined:
+
+    .. math::
+        \mathbf{e}_u = \big\Vert_m \, w_{um} \mathbf{x}_u^m
+
+    Args:
+        num_users (int): The number of users :math:`U`.
+        in_channels (dict[str, int]): The number of features :math:`F_m` of
+            each modality. Its order is the order of the modalities.
+        out_channels (int, optional): Embedding size :math:`D` per modality.
+            (default: :obj:`64`)
+        hidden_channels (int, optional): Hidden size of the item encoders;
+            :obj:`0` makes them linear. If set to :obj:`None`, is
+            :obj:`4 * out_channels`. (default: :obj:`None`)
+        K (int, optional): Number of hops. (default: :obj:`2`)
+        normalize (bool, optional): If set to :obj:`False`, interactions are
+            taken as already normalized. With :obj:`True` they are normalized
+            and brought to CSR once, as long as the same tensors come.
+            (default: :obj:`True`)
+
+    Shapes:
+        - **input:** raw item features :math:`(I, F_m)` per modality,
+          edge indices :math:`(2, |\mathcal{E}|)` over :math:`U + I` nodes,
+          users first, both directions, or a sparse matrix,
+          edge weights :math:`(|\mathcal{E}|)` *(optional)*
+        - **output:** user rows :math:`(U, M D)` for :math:`M` modalities,
+          and a dictionary of item rows :math:`(I, D)`
+
+    Raises:
+        ValueError: If a size is out of range or the input does not fit.
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn import ModalGraphEncoder
+        >>> encoder = ModalGraphEncoder(3, {'image': 16, 'text': 8})
+        >>> modal_x = {'image': torch.randn(2, 16), 'text': torch.randn(2, 8)}
+        >>> edge_index = torch.tensor([[0, 1, 3, 4], [3, 4, 0, 1]])
+        >>> x_user, x_item = encoder(modal_x, edge_index)
+        >>> x_user.shape, x_item['text'].shape
+        (torch.Size([3, 128]), torch.Size([2, 64]))
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        in_channels: Mapping[str, int],
+        out_channels: int = 64,
+        hidden_channels: int | None = None,
+        K: int = 2,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+
+        self.num_users = num_users
+        self.in_channels = check_channels(in_channels)
+        self.modalities = list(self.in_channels)
+        self.out_channels = out_channels
+        self.K = K
+
+        self.convs = ModuleDict(
+            {
+                modality_key(name): ModalGCNConv(
+                    size, out_channels, hidden_channels, K, normalize=False
+                )
+                for name, size in self.in_channels.items()
+            }
+        )
+        num_modalities = len(self.modalities)
+        self.user_embedding = Parameter(
+            torch.empty(num_modalities, num_users, out_channels)
+        )
+        self.user_weight = Parameter(torch.empty(num_users, num_modalities))
+        self._adjacency = AdjacencyCache(normalize)
+
+        self._reset_users()
+
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        for name in self.modalities:
+            self._conv(name).reset_parameters()
+        self._reset_users()
+
+    @torch.no_grad()
+    def _reset_users(self) -> None:
+        for weight in self.user_embedding:
+            xavier_normal_(weight)
+        xavier_normal_(self.user_weight)
+        self.user_weight.copy_(self.user_weight.softmax(dim=-1))
+
+    def forward(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        r"""Returns the rows of users, and of items per modality.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): Raw item features per
+                modality, :math:`(I, F_m)`.
+            edge_index (torch.Tensor or SparseTensor): The interactions.
+            edge_weight (torch.Tensor, optional): One weight per interaction.
+                (default: :obj:`None`)
+        """
+        check_modal_x(modal_x, self.modalities)
+        convs = [self._conv(name) for name in self.modalities]
+        h = torch.cat(
+            [
+                conv.encode((x_user, modal_x[name]))
+                for conv, x_user, name in zip(
+                    convs, self.user_embedding, self.modalities
+                )
+            ],
+            dim=-1,
+        )
+        adj = self._adjacency(edge_index, edge_weight, h.size(0), h.dtype)
+        h = convs[0].propagate_hops(h, *adj)
+
+        user, item = h.tensor_split([self.num_users])
+        weight = self.user_weight.repeat_interleave(self.out_channels, dim=1)
+        x_item = item.split(self.out_channels, dim=-1)
+        return user * weight, dict(zip(self.modalities, x_item))
+
+    def encode_items(self, modal_x: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        r"""Returns item rows by their features alone, as of items without
+        interactions.
+
+        Args:
+            modal_x (dict[str, torch.Tensor]): Raw item features per
+                modality, :math:`(N, F_m)`, of any items.
+        """
+        check_modal_x(modal_x, self.modalities)
+        return {
+            name: F.normalize(
+                self._conv(name).encode_items(modal_x[name]), dim=-1
+            )
+            for name in self.modalities
+        }
+
+    def _conv(self, name: str) -> ModalGCNConv:
+        return cast(ModalGCNConv, self.convs[modality_key(name)])
+
+    def __repr__(self) -> str:
+        return (
+            f'{self.__class__.__name__}({self.num_users}, {self.in_channels}, '
+            f'{self.out_channels}, K={self.K})'
+        )
