@@ -183,15 +183,9 @@ class ReleasedSEA(Recommender):
         permutations: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the loss of one batch and its named terms, unweighted.
-        Further arguments are those of :class:`Recommender`.
-
-        Args:
-            triplets (torch.Tensor): Local ids of users, positive items and
-                negative items, :math:`(3, B)`.
-            permutations (dict[str, torch.Tensor], optional): The negatives of
-                CLUB, a permutation :math:`(I)` per modality, to repeat a
-                step. If set to :obj:`None`, are drawn.
-                (default: :obj:`None`)
+        The arguments are those of :meth:`Recommender.loss`, and
+        :obj:`permutations`, the negatives of CLUB, :math:`(I)` per modality,
+        to repeat a step; they are drawn if not given.
         """
         x = self._encode(modal_x)
         out = self._embed(

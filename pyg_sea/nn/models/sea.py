@@ -258,12 +258,8 @@ class SEA(Recommender):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the loss of one batch (eq. 18-19) and its named terms
         :obj:`"bpr"`, :obj:`"align/<later>-<earlier>"` and
-        :obj:`"distance/<modality>"`, unweighted. Further arguments are those
-        of :class:`Recommender`.
-
-        Args:
-            triplets (torch.Tensor): Local ids of users, positive items and
-                negative items, :math:`(3, B)`.
+        :obj:`"distance/<modality>"`, unweighted. The arguments are those of
+        :meth:`Recommender.loss`.
         """
         x_user, parts = self._encode(modal_x, edge_index, edge_weight)
         x_item = self._join(parts, item_edge_index, item_edge_weight)

@@ -178,10 +178,9 @@ def test_golden_intermediates(golden):
         user = model.encoder.user_embedding[model.modalities.index(name)]
         node = model.encoder.convs[key].encode((user, x[name]))
         edge_index = golden.inputs()['edge_index']
-        node = model.encoder.convs[key].propagate_hops(
-            node,
-            *model.encoder._adjacency(edge_index, None, len(node), node.dtype),
-        )
+        adjacency = model.encoder._adjacency
+        adj = adjacency(edge_index, None, len(node), node.dtype)
+        node = model.encoder.convs[key].propagate_hops(node, *adj)
         assert_close(node, golden[f'output/{name}_node_embedding'], 1e-9)
 
 

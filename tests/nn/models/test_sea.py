@@ -47,9 +47,8 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
     user, item = [], []
     for i, name in enumerate(model.modalities):
         mlp = model.encoder.convs[f'x_{name.replace(".", "%2E")}'].mlp
-        h = torch.cat(
-            [model.encoder.user_embedding[i], mlp(inputs['modal_x'][name])]
-        )
+        user_rows = model.encoder.user_embedding[i]
+        h = torch.cat([user_rows, mlp(inputs['modal_x'][name])])
         h = F.normalize(h)
         h = h + adj @ h + adj @ adj @ h
         user.append(model.encoder.user_weight[:, i : i + 1] * h[:U])
@@ -129,9 +128,8 @@ def test_sparse_and_normalized_inputs_agree():
     model = SEA(U, I, SIZES)
     inputs = graph()
     expected = model.get_embedding(**inputs)
-    adj, _ = model.encoder._adjacency(
-        inputs['edge_index'], None, U + I, torch.float
-    )
+    adjacency = model.encoder._adjacency
+    adj, _ = adjacency(inputs['edge_index'], None, U + I, torch.float)
     sparse = SEA(U, I, SIZES, normalize=False)
     sparse.load_state_dict(model.state_dict())
     row, col = inputs['item_edge_index']
@@ -217,7 +215,7 @@ def test_training_lowers_the_loss():
         loss, _ = model.loss(triplets=TRIPLETS, **inputs)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -233,9 +231,8 @@ def test_state_dict_copy_and_reset():
     torch.manual_seed(1)
     model.reset_parameters()
     assert not torch.equal(model.get_embedding(**inputs), expected)
-    torch.testing.assert_close(
-        model.encoder.user_weight.sum(dim=1), torch.ones(U)
-    )
+    weight = model.encoder.user_weight
+    torch.testing.assert_close(weight.sum(dim=1), torch.ones(U))
 
 
 def test_compile_with_graph_breaks():
