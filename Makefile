@@ -12,7 +12,7 @@ INSTALL := $(BIN) -m pip install --quiet --disable-pip-version-check \
 .PHONY: demo test lint docs clean
 
 demo: $(VENV)/.demo
-	$(BIN) examples/amazon_baby.py --out '$(OUT)' $(ARGS)
+	$(BIN) examples/amazon_baby.py --dataset demo --out '$(OUT)' $(ARGS)
 
 test: lint
 	$(BIN) -m pytest --cov=pyg_sea --cov-report=term-missing \
