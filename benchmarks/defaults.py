@@ -27,11 +27,11 @@ SETTINGS: list[dict[str, Any]] = [
     {'alpha': 0.0, 'beta': 0.0},
     {'alpha': 0.03, 'beta': 0.0},
     {'alpha': 0.03, 'beta': 0.0003},
+    {'alpha': 0.03, 'beta': 0.0003, 'lr': 3e-4},
     {'alpha': 0.0, 'beta': 0.0003},
     {'alpha': 0.01, 'beta': 0.0001},
     {'alpha': 0.1, 'beta': 0.0},
     {'alpha': 0.03, 'beta': 0.0003, 'num_layers': 3},
-    {'alpha': 0.03, 'beta': 0.0003, 'lr': 3e-4},
     {'alpha': 0.1, 'beta': 0.03, 'mode': 'linear'},
 ]
 

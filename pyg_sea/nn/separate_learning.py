@@ -67,9 +67,9 @@ class SeparateLearning(Module):
         mode (str, optional): The mode of :class:`GenericUniqueSplit`.
             (default: :obj:`"linear"`)
         alpha (float, optional): Weight :math:`\alpha` of the alignment.
-            (default: :obj:`0.1`)
-        beta (float, optional): Weight :math:`\beta` of the distancing.
             (default: :obj:`0.03`)
+        beta (float, optional): Weight :math:`\beta` of the distancing.
+            (default: :obj:`0.0003`)
         temperature (float, optional): The temperature of
             :class:`SoloSimLoss`. (default: :obj:`0.2`)
         symmetric (bool, optional): If set to :obj:`True`, adds the reverse
@@ -108,8 +108,8 @@ class SeparateLearning(Module):
         generic_channels: int | None = None,
         unique_channels: int | None = None,
         mode: str = 'linear',
-        alpha: float = 0.1,
-        beta: float = 0.03,
+        alpha: float = 0.03,
+        beta: float = 0.0003,
         temperature: float = 0.2,
         symmetric: bool = False,
         num_anchors: int | None = None,

@@ -116,7 +116,7 @@ def test_state_dict_round_trip_and_reset():
     other.reset_parameters()
     with pytest.raises(RuntimeError, match='before its first fit'):
         other(x)
-    assert 'alpha=0.1' in str(separate)
+    assert 'alpha=0.03' in str(separate)
 
 
 @pytest.mark.parametrize(

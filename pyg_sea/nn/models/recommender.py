@@ -33,6 +33,25 @@ class Recommender(Module, ABC):
     Args:
         num_users (int): The number of users :math:`U`.
         num_items (int): The number of items :math:`I`.
+
+    Raises:
+        ValueError: If a number is not positive.
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn import BPRLoss, Recommender
+        >>> class ContentModel(Recommender):  # A model of your own.
+        ...     def get_embedding(self, modal_x, edge_index, *args):
+        ...         item = modal_x['text']
+        ...         return torch.cat([item.mean(0).expand(2, -1), item])
+        ...     def loss(self, modal_x, edge_index, triplets, **kwargs):
+        ...         x = self.get_embedding(modal_x, edge_index).split([2, 3])
+        ...         loss = BPRLoss()(*self.triplet_scores(*x, triplets))
+        ...         return loss, {'bpr': loss}
+        >>> model = ContentModel(num_users=2, num_items=3)
+        >>> edge_index = torch.empty(2, 0, dtype=torch.long)
+        >>> model.recommend({'text': torch.eye(3) + 1}, edge_index, k=1).shape
+        torch.Size([2, 1])
     """
 
     def __init__(self, num_users: int, num_items: int) -> None:

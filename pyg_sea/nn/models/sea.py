@@ -61,9 +61,9 @@ class SEA(Recommender):
             space of the users; the paper learns linear maps.
             (default: :obj:`"slice"`)
         alpha (float, optional): Weight :math:`\alpha` of the alignment.
-            (default: :obj:`0.1`)
+            (default: :obj:`0.03`)
         beta (float, optional): Weight :math:`\beta` of the distancing.
-            (default: :obj:`0.003`)
+            (default: :obj:`0.0003`)
         num_anchors (int, optional): Items that :class:`SoloSimLoss` draws
             per training step, ranked against all items; :obj:`None` takes
             all. (default: :obj:`2048`)
@@ -110,8 +110,8 @@ class SEA(Recommender):
         encoder_channels: int | None = None,
         num_layers: int = 2,
         mode: str = 'slice',
-        alpha: float = 0.1,
-        beta: float = 0.003,
+        alpha: float = 0.03,
+        beta: float = 0.0003,
         num_anchors: int | None = 2048,
         normalize: bool = True,
         **kwargs: Any,
