@@ -33,6 +33,14 @@ LOSSES = {
     'distance': {'alpha': 0.0, 'beta': 0.03},
     'both': {'alpha': 0.1, 'beta': 0.03},
 }
+CELLS = [
+    ('slice', 'neither'),
+    ('slice', 'both'),
+    ('slice', 'alignment'),
+    ('slice', 'distance'),
+    ('linear', 'neither'),
+    ('linear', 'both'),
+]
 
 
 def probe(x: np.ndarray, y: np.ndarray) -> float:
@@ -119,9 +127,7 @@ def main() -> None:
     args = parser.parse_args()
 
     runs = []
-    for mode, losses, seed in product(
-        ('linear', 'slice'), LOSSES, range(args.seeds)
-    ):
+    for (mode, losses), seed in product(CELLS, range(args.seeds)):
         runs.append(run(losses, mode, seed, args.epochs))
         print(runs[-1], flush=True)
         write_json(args.out, {**environment(), 'runs': runs})
