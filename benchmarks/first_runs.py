@@ -60,8 +60,9 @@ def command(arguments: dict[str, Any]) -> str:
         'python examples/amazon_baby.py',
         f'--dataset "$PYG_SEA_DATA/{name}"',
     ]
-    for option in ('modality', 'neighbors'):
-        words += [f'--{option} {value}' for value in arguments[option]]
+    for option in ('modality', 'neighbors', 'graph_weight'):
+        flag = '--' + option.replace('_', '-')
+        words += [f'{flag} {value}' for value in arguments.get(option, [])]
     for option in ('model', 'alpha', 'beta', 'lr', 'seed', 'normalize'):
         if arguments[option] is not None:
             words.append(f'--{option} {arguments[option]}')

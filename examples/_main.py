@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import platform
 import subprocess
 import time
@@ -23,11 +24,21 @@ from pyg_sea.transforms import ModalKNNGraph, model_inputs, read_knn_graph
 
 
 class Published(NamedTuple):
-    """Settings of the paper for one catalogue, for its two presets."""
+    """Settings of one catalogue for the presets, as the released code reads
+    them: beside a ranking loss to base 2.
+    """
 
     alpha: float
-    beta: float
+    ureg: float
     weights: dict[str, float]  # Of the modalities in the item-item graph.
+
+    def of(self, model: str) -> dict[str, float]:
+        if model == 'ReleasedSEA':
+            return {'alpha': self.alpha, 'beta': self.ureg}
+        # Beside the natural logarithm; `ureg` weighs the mean over two
+        # modalities of halved bounds.
+        log2 = math.log(2)
+        return {'alpha': self.alpha * log2, 'beta': self.ureg / 4 * log2}
 
 
 # `SEA` as it comes trains at our learning rate, the presets at the paper's.
@@ -119,8 +130,17 @@ def parse_args(dataset: str) -> argparse.Namespace:
     add(
         '--normalize',
         choices=['l2', 'standard', 'none'],
-        default='standard',
-        help='how features of an MMRec folder are scaled',
+        help="how features are scaled, else 'standard' for SEA and 'none' "
+        'for the presets',
+    )
+    add(
+        '--graph-weight',
+        action='append',
+        default=[],
+        metavar='NAME=WEIGHT',
+        help='the weight of a modality in the item-item graph; may be '
+        'repeated; else the published ones for Amazon and the presets, equal '
+        'ones for other data',
     )
     add('--model', choices=list(MODELS), default='SEA')
     add(
@@ -138,7 +158,10 @@ def parse_args(dataset: str) -> argparse.Namespace:
 
 
 def load(args: argparse.Namespace, published: Published) -> HeteroData:
-    normalize = None if args.normalize == 'none' else args.normalize
+    normalize = args.normalize
+    if normalize is None:
+        normalize = 'standard' if args.model == 'SEA' else 'none'
+    normalize = None if normalize == 'none' else normalize
     neighbors = {
         name: read_knn_graph(Path(args.dataset) / file)
         for name, file in pairs(args.neighbors).items()
@@ -147,14 +170,29 @@ def load(args: argparse.Namespace, published: Published) -> HeteroData:
         data = FakeMultimodal(seed=0)[0]
     elif args.dataset in AmazonMultimodal.published:
         data = AmazonMultimodal(args.root, args.dataset, normalize)[0]
-        return ModalKNNGraph(k=10, weights=published.weights)(data)
     else:
         data = MMRecDataset(
             args.dataset,
             modalities=pairs(args.modality) or None,
             normalize=normalize,
         )[0]
-    return ModalKNNGraph(k=10, neighbors=neighbors)(data)
+    return ModalKNNGraph(
+        10, graph_weights(args, published), neighbors=neighbors
+    )(data)
+
+
+def graph_weights(
+    args: argparse.Namespace, published: Published
+) -> dict[str, float] | None:
+    if args.graph_weight:
+        return {
+            name: float(weight)
+            for name, weight in pairs(args.graph_weight).items()
+        }
+    is_published = args.dataset in AmazonMultimodal.published
+    if is_published or args.model != 'SEA':
+        return published.weights
+    return None
 
 
 def pairs(values: list[str]) -> dict[str, str]:
@@ -170,7 +208,7 @@ def build(
     make, lr = MODELS[args.model]
     settings = {}
     if args.model != 'SEA':
-        settings = {'alpha': published.alpha, 'beta': published.beta}
+        settings = published.of(args.model)
     for name in ('alpha', 'beta'):
         if getattr(args, name) is not None:
             settings[name] = getattr(args, name)

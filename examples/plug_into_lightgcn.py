@@ -1,16 +1,18 @@
-"""PyG's own LightGCN, with separate learning of item features in ten lines.
+"""PyG's own LightGCN, with separate learning of item features: the numbered
+lines are all it takes.
 
 python examples/plug_into_lightgcn.py
 """
 
 import torch
+from torch import Tensor
 from torch_geometric import seed_everything
 from torch_geometric.nn import LightGCN
 
 from pyg_sea.datasets import FakeMultimodal
 from pyg_sea.evaluate import evaluate
 from pyg_sea.loader import BPRLoader
-from pyg_sea.nn import SeparateLearning
+from pyg_sea.nn import ModalParts, SeparateLearning
 from pyg_sea.recommend import EmbeddingScorer
 from pyg_sea.transforms import model_inputs
 
@@ -24,40 +26,35 @@ def run(use_features: bool, num_epochs: int = 60) -> dict[str, float]:
     modal_x, edge_index = inputs['modal_x'], inputs['edge_index']
 
     model = LightGCN(num_users + num_items, 64, num_layers=2)
-    # --- ten lines: the parts of every modality, joined to 64 channels ------
     sizes = {name: x.size(1) for name, x in modal_x.items()}
-    separate = SeparateLearning(sizes, generic_channels=16, unique_channels=16)
-
-    def item_parts() -> tuple[torch.Tensor, torch.Tensor]:
-        parts, loss, _ = separate(modal_x)
-        rows = [part for pair in parts.values() for part in pair]
-        return torch.cat(rows, dim=-1), loss
-
-    # ---------------------------------------------------------------------
-    parameters = [*model.parameters(), *separate.parameters()]
+    separate = SeparateLearning(sizes, 16, 16)  # (1) 4 parts of 16 channels
+    parameters = [*model.parameters(), *separate.parameters()]  # (2)
     optimizer = torch.optim.Adam(parameters, lr=5e-3)
+    loader = BPRLoader(store.edge_index, num_users, num_items)
 
-    def embed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def embed(parts: dict[str, ModalParts]) -> tuple[Tensor, Tensor]:
         out = model.get_embedding(edge_index)
         user, item = out.split([num_users, num_items])
-        if not use_features:
-            return user, item, out.new_zeros(())
-        x, loss = item_parts()
-        return user, item + x, loss
+        if use_features:
+            rows = [part for pair in parts.values() for part in pair]  # (3)
+            item = item + torch.cat(rows, dim=-1)  # (4)
+        return user, item
 
     for _ in range(num_epochs):
-        for triplets in BPRLoader(store.edge_index, num_users, num_items):
-            user, item, separate_loss = embed()
-            users, pos_items, neg_items = triplets
+        for users, pos_items, neg_items in loader:
+            parts = separate.split(modal_x)  # (5)
+            user, item = embed(parts)
             pos = (user[users] * item[pos_items]).sum(dim=-1)
             neg = (user[users] * item[neg_items]).sum(dim=-1)
-            loss = model.recommendation_loss(pos, neg, users) + separate_loss
+            loss = model.recommendation_loss(pos, neg, users)
+            if use_features:
+                loss = loss + separate.loss(parts)[0]  # (6)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
     with torch.no_grad():
-        user, item, _ = embed()
+        user, item = embed(separate.split(modal_x))  # (7)
     scorer = EmbeddingScorer(user, item)
     return evaluate(scorer, store.val_edge_index, store.edge_index)
 

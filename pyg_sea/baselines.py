@@ -23,6 +23,7 @@ class Popularity:
 
     Shapes:
         - `edge_index`: `[2, E]`
+        - a call: users `[B]`, their scores `[B, I]`
 
     Raises a `ValueError` if `edge_index` is malformed.
 
@@ -65,6 +66,7 @@ class ContentKNN:
         - `edge_index`: `[2, E]`
         - `item_edge_index`: `[2, E']`
         - `item_edge_weight`: `[E']`
+        - a call: users `[B]`, their scores `[B, I]`
 
     Raises a `ValueError` if an argument is malformed.
 

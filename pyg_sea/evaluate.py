@@ -23,7 +23,9 @@ __all__ = ['METRICS', 'evaluate']
 
 classes = __all__
 
-#: The metrics that :func:`evaluate` knows, by name.
+#: The metrics that :func:`evaluate` knows, by name: classes of PyG that take
+#: the cut-off k, and compare ranked items `[B, k]` with held-out pairs
+#: `[2, L]` of row and item.
 METRICS = {
     'recall': LinkPredRecall,
     'ndcg': LinkPredNDCG,
@@ -42,7 +44,7 @@ def evaluate(
     edge_label_index: Tensor,
     train_edge_index: Tensor | None = None,
     k: int | Sequence[int] = (10, 20),
-    metrics: Sequence[str] = ('recall', 'ndcg'),
+    metrics: str | Sequence[str] = ('recall', 'ndcg'),
     batch_size: int | None = None,
 ) -> dict[str, float]:
     r"""Ranks all items for every user with a held-out item and averages
@@ -63,8 +65,8 @@ def evaluate(
             user, which saves a sort (default: `None`, nothing is masked and
             nobody left out).
         k: One or several cut-offs (default: `(10, 20)`).
-        metrics: Any of `'recall'`, `'ndcg'`, `'precision'`, `'map'`,
-            `'hit_ratio'`, `'mrr'` (default: `('recall', 'ndcg')`).
+        metrics: One or several of `'recall'`, `'ndcg'`, `'precision'`,
+            `'map'`, `'hit_ratio'`, `'mrr'` (default: `('recall', 'ndcg')`).
         batch_size: Users scored at a time (default: `None`, as many as keep
             the scores within 16 MiB on CPU and 1 GiB on GPU).
 
@@ -90,6 +92,7 @@ def evaluate(
     cutoffs = [k] if isinstance(k, int) else list(k)
     if not cutoffs or min(cutoffs) < 1:
         raise ValueError(f"'k' needs positive integers (got {k})")
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
         raise ValueError(

@@ -1,6 +1,6 @@
 """The top of the ranking, for embeddings or any other scorer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -59,6 +59,7 @@ class EmbeddingScorer:
     Shapes:
         - `user_embedding`: `[U, D]`
         - `item_embedding`: `[I, D]`
+        - a call: users `[B]`, their scores `[B, I]`
 
     Raises a `ValueError` if the two are not matrices of equal width.
 
@@ -100,7 +101,7 @@ class EmbeddingScorer:
 @torch.no_grad()
 def top_k(
     scorer: Scorer,
-    users: Tensor,
+    users: Tensor | Sequence[int],
     k: int = 20,
     exclude: Tensor | None = None,
     batch_size: int | None = None,
@@ -120,13 +121,15 @@ def top_k(
     Shapes:
         - `users`: `[B]`
         - `exclude`: `[2, E]`
+        - output: items `[B, k]` and scores `[B, k]`
 
-    Returns items and scores, both `[B, k]` and on the scorer's device; users
-    with fewer than `k` candidates get -1 and -inf behind them. A score of
-    -inf excludes an item, too.
+    Returns items and scores, both on the scorer's device; users with fewer
+    than `k` candidates get -1 and -inf behind them. A score of -inf excludes
+    an item, too.
 
-    Raises a `ValueError` if an argument has the wrong shape or range, and a
-    `FloatingPointError` if a score is NaN or +inf.
+    Raises a `ValueError` if an argument has the wrong shape or range, a
+    `TypeError` if `users` are no numbers, and a `FloatingPointError` if a
+    score is NaN or +inf.
 
     Example:
         >>> import torch
@@ -139,6 +142,7 @@ def top_k(
     """
     if k < 1:
         raise ValueError(f"'k' needs to be a positive integer (got {k})")
+    users = _to_ids(users)
     if users.dim() != 1 or users.dtype != torch.long:
         raise ValueError(
             f"'users' needs to be an int64 vector (got {users.dtype} of shape "
@@ -187,7 +191,7 @@ def top_k_items(
     user_embedding: Tensor,
     item_embedding: Tensor,
     k: int = 20,
-    users: Tensor | None = None,
+    users: Tensor | Sequence[int] | None = None,
     exclude: Tensor | None = None,
     batch_size: int | None = None,
 ) -> Tensor:
@@ -208,12 +212,14 @@ def top_k_items(
         - `item_embedding`: `[I, D]`
         - `users`: `[B]`
         - `exclude`: `[2, E]`
+        - output: `[B, k]`
 
-    Returns `[B, k]` ids; users with fewer than `k` candidates get -1 behind
-    them. :func:`top_k` returns the scores, too.
+    Users with fewer than `k` candidates get -1 behind them. :func:`top_k`
+    returns the scores, too.
 
-    Raises a `ValueError` if an argument has the wrong shape or range, and a
-    `FloatingPointError` if a score is NaN or inf.
+    Raises a `ValueError` if an argument has the wrong shape or range, a
+    `TypeError` if `users` are no numbers, and a `FloatingPointError` if a
+    score is NaN or inf.
 
     Example:
         >>> import torch
@@ -227,7 +233,8 @@ def top_k_items(
     num_users = user_embedding.size(0)
     if users is None:
         users = torch.arange(num_users, device=user_embedding.device)
-    elif users.numel() > 0 and not 0 <= users.min() <= users.max() < num_users:
+    users = _to_ids(users)
+    if users.numel() > 0 and not 0 <= users.min() <= users.max() < num_users:
         raise ValueError(
             f"'users' needs local ids from 0 to {num_users - 1} "
             f'(got {int(users.min())} to {int(users.max())})'
@@ -250,6 +257,20 @@ def probe(scorer: Scorer, users: Tensor) -> tuple[int, torch.device]:
             f'{min(1, users.numel())} users)'
         )
     return scores.size(1), scores.device
+
+
+def _to_ids(users: Tensor | Sequence[int]) -> Tensor:
+    if isinstance(users, Tensor):
+        return users
+    try:
+        ids = torch.as_tensor(users)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"'users' needs to be a tensor or list of local ids (got "
+            f"{users!r}); data['user'].external_id holds your own ids by "
+            f'local id'
+        ) from error
+    return ids if ids.numel() > 0 else ids.long()
 
 
 def _mask_of(

@@ -103,6 +103,15 @@ def test_names_follow_the_arguments():
     assert all(isinstance(value, float) for value in out.values())
 
 
+def test_a_single_metric_is_no_sequence_of_letters():
+    scorer = torch.rand(3, 30).__getitem__
+    held_out = torch.tensor([[0, 1], [4, 5]])
+    out = evaluate(scorer, held_out, metrics='recall')
+    assert out == evaluate(scorer, held_out, metrics=['recall'])
+    with pytest.raises(ValueError, match=r"'metrics' needs .*\['auc'\]"):
+        evaluate(scorer, held_out, metrics='auc')
+
+
 def test_users_without_train_edges_are_left_out_and_counted():
     scores = torch.tensor([[0.9, 0.8, 0.1], [0.3, 0.2, 0.1], [1.0, 0.5, 0]])
     held_out = torch.tensor([[0, 1, 2, 2], [1, 2, 0, 1]])

@@ -1,5 +1,6 @@
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import shutil
@@ -110,6 +111,17 @@ def test_full_is_every_extra_but_scatter():
     assert demo.extras < full.extras
 
 
+def takes_or_gives_tensors(value):
+    functions = [value]
+    if inspect.isclass(value):
+        names = ('__init__', '__call__', 'forward')
+        functions = [
+            vars(value)[name] for name in names if name in vars(value)
+        ]
+    signatures = [str(inspect.signature(function)) for function in functions]
+    return bool(re.search(r'\b(Tensor|Adj|HeteroData)\b', str(signatures)))
+
+
 @pytest.mark.parametrize('name', MODULES)
 def test_exported_is_documented(name):
     module = importlib.import_module(f'pyg_sea.{name}')
@@ -121,3 +133,25 @@ def test_exported_is_documented(name):
         if inspect.isclass(value) or inspect.isfunction(value):
             assert '    Example:\n' in value.__doc__, attribute
             assert '>>>' in value.__doc__, attribute
+            if takes_or_gives_tensors(value):
+                assert '    Shapes:\n' in value.__doc__, attribute
+
+
+@pytest.mark.skipif(shutil.which('make') is None, reason='needs make')
+@pytest.mark.parametrize(
+    ('args', 'holds'),
+    [('', True), ('-rs', True), ('-q -rs', True), ('tests/nn -k club', False)],
+)
+def test_coverage_is_only_asked_of_the_whole_suite(args, holds):
+    # What `make test` was called with reaches tests through MAKEFLAGS.
+    env = {k: v for k, v in os.environ.items() if not k.startswith('MAKE')}
+    out = subprocess.run(
+        ['make', '--dry-run', 'test', f'ARGS={args}'],
+        capture_output=True,
+        check=True,
+        cwd=ROOT,
+        env=env,
+        text=True,
+    ).stdout
+    assert args in out
+    assert ('--cov-fail-under=95' in out) == holds

@@ -109,6 +109,28 @@ def test_scores_that_are_not_finite(value):
         top_k(scores.__getitem__, torch.arange(6), 1, batch_size=2)
 
 
+@pytest.mark.parametrize(
+    'users', [[2, 0], (2, 0), np.array([2, 0]), range(2, -1, -2), []]
+)
+def test_users_as_a_sequence(users):
+    user, item = torch.randn(3, 2), torch.randn(4, 2)
+    out = top_k_items(user, item, 2, users=users)
+    rows = torch.tensor([*users], dtype=torch.long)
+    assert torch.equal(out, top_k_items(user, item, 2)[rows])
+    scorer = EmbeddingScorer(user, item)
+    assert torch.equal(top_k(scorer, users, 2).items, out)
+
+
+def test_users_that_are_no_ids():
+    user, item = torch.randn(3, 2), torch.randn(4, 2)
+    for users in (['ann'], 'ann', [None], {'a': 1}):
+        with pytest.raises(TypeError, match=r"'users' needs .* local ids"):
+            top_k_items(user, item, users=users)
+    for users in ([0.5], [[0, 1]], 1, [True]):
+        with pytest.raises(ValueError, match="'users' needs to be an int64"):
+            top_k_items(user, item, users=users)
+
+
 def test_malformed_input():
     user, item, users = torch.randn(3, 2), torch.randn(4, 2), torch.arange(3)
     with pytest.raises(ValueError, match=r"'k' needs .* \(got 0\)"):

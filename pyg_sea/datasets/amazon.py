@@ -1,7 +1,7 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch_geometric.data import HeteroData, InMemoryDataset
@@ -74,7 +74,8 @@ class AmazonMultimodal(InMemoryDataset):
 
     Raises a `FileNotFoundError` that says which files to put where if they
     cannot be downloaded, and a `ValueError` if counts, widths or sums are not
-    the published ones.
+    the published ones. Counts and widths are checked on every loading, of
+    processed data too, as they were before `pre_transform`.
 
     Example:
         >>> from pyg_sea.datasets import AmazonMultimodal
@@ -121,9 +122,7 @@ class AmazonMultimodal(InMemoryDataset):
         super().__init__(
             str(root), transform, pre_transform, force_reload=force_reload
         )
-        # `InMemoryDataset.load` falls back to unpickling; this never does.
-        stores = torch.load(self.processed_paths[0], weights_only=True)
-        self.data = HeteroData.from_dict(stores)
+        self.data = self._load(self.processed_paths[0])
 
     @property
     def raw_dir(self) -> str:
@@ -179,44 +178,75 @@ class AmazonMultimodal(InMemoryDataset):
             self.normalize,
             weight=self.weight,
         )
-        self._check_published(data)
+        sizes = _sizes_of(data)
+        self._check_published(
+            sizes,
+            f"the files in '{self.raw_dir}'",
+            'Replace them, or read them with pyg_sea.datasets.MMRecDataset',
+        )
         warn_isolated(data)
+        saved: dict[str, Any] = {}
         if self.pre_transform is not None:
             data = self.pre_transform(data)
+            saved['sizes'] = sizes
+        saved['data'] = data.to_dict()
         path = Path(self.processed_paths[0])
         scratch = path.with_suffix(f'.{os.getpid()}.tmp')
-        torch.save(data.to_dict(), scratch)
+        torch.save(saved, scratch)
         os.replace(scratch, path)
 
-    def _check_published(self, data: HeteroData) -> None:
-        store = data[EDGE_TYPE]
-        splits = [
-            store[key].size(1)
-            for key in ('edge_index', 'val_edge_index', 'test_edge_index')
-        ]
-        values = (
-            data['user'].num_nodes,
-            data['item'].num_nodes,
-            sum(splits),
-            *splits,
-        )
-        wanted = self.published[self.name]
-        found = dict(zip(wanted._fields[1:], values, strict=True))
-        expected = {key: getattr(wanted, key) for key in found}
+    def _load(self, path: str) -> HeteroData:
+        # `InMemoryDataset.load` falls back to unpickling; this never does.
+        saved = torch.load(path, weights_only=True)
+        advice = 'Process the raw files again with force_reload=True'
+        try:
+            data = HeteroData.from_dict(saved['data'])
+            sizes = saved.get('sizes') or _sizes_of(data)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"'{path}' holds no processed data of this version. {advice}"
+            ) from error
+        self._check_published(sizes, f"the data in '{path}'", advice)
+        return data
+
+    def _check_published(
+        self, sizes: dict[str, int], source: str, advice: str
+    ) -> None:
+        wanted = self.published[self.name]._asdict()
+        del wanted['stem']
         for name, width in self.widths.items():
-            expected[f'{name} features'] = width
-            found[f'{name} features'] = data['item'][f'x_{name}'].size(1)
+            wanted[f'{name} features'] = width
         wrong = [
-            f'{key}: {value:,} expected, {found[key]:,} found'
-            for key, value in expected.items()
-            if value is not None and value != found[key]
+            f'{key}: {value:,} expected, {sizes[key]:,} found'
+            for key, value in wanted.items()
+            if value is not None and value != sizes[key]
         ]
         if wrong:
             raise ValueError(
-                f"the files in '{self.raw_dir}' are not the published "
-                f"'{self.name}' ({'; '.join(wrong)}). Replace them, or read "
-                'them with pyg_sea.datasets.MMRecDataset'
+                f"{source} are not the published '{self.name}' "
+                f'({"; ".join(wrong)}). {advice}'
             )
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({self.name})'
+
+
+def _sizes_of(data: HeteroData) -> dict[str, int]:
+    store = data[EDGE_TYPE]
+    train, valid, test = (
+        store[key].size(1)
+        for key in ('edge_index', 'val_edge_index', 'test_edge_index')
+    )
+    widths = {
+        f'{name} features': data['item'][f'x_{name}'].size(1)
+        for name in MODALITIES
+    }
+    return {
+        'num_users': data['user'].num_nodes,
+        'num_items': data['item'].num_nodes,
+        'num_interactions': train + valid + test,
+        'num_train': train,
+        'num_valid': valid,
+        'num_test': test,
+        **widths,
+    }

@@ -47,12 +47,12 @@ class FakeMultimodal(InMemoryDataset):
             names and widths (default: `('image', 'text')`).
         generic_dim: Dimension of the generic factor (default: `8`).
         unique_dim: Dimension of each unique factor (default: `8`).
+        seed: Decides everything (default: `0`).
         clicks_per_user: Expected interactions per user (default: `15.0`).
         strength: The scale :math:`s` of tastes against chance
             (default: `2.0`).
         noise: The standard deviation :math:`\sigma` of the noise in features
             (default: `0.3`).
-        seed: Decides everything (default: `0`).
         transform: Applied on every access (default: `None`).
 
     Shapes:
@@ -81,10 +81,11 @@ class FakeMultimodal(InMemoryDataset):
         modalities: Sequence[str] | Mapping[str, int] = ('image', 'text'),
         generic_dim: int = 8,
         unique_dim: int = 8,
+        seed: int = 0,
+        *,
         clicks_per_user: float = 15.0,
         strength: float = 2.0,
         noise: float = 0.3,
-        seed: int = 0,
         transform: Transform | None = None,
     ) -> None:
         if isinstance(modalities, str):

@@ -51,7 +51,7 @@ def from_pandas(
       field. Of a user's `n` interactions `h` are held out, `h = n // 5`, or 2
       if `n < 10`: `h // 2` for validation, the rest for test.
     - `'leave_last_out'`: each user's last interaction is for test, the one
-      before for validation.
+      before for validation. Among equal times the later row is the later one.
     - `'time'`: the last 10 % of all interactions are for test, the 10 %
       before for validation, and what happened in one moment stays together.
 
@@ -126,7 +126,7 @@ def from_pandas(
     if split == 'random':
         labels = random_split(user_code, np.random.default_rng(seed))
     elif split == 'leave_last_out':
-        labels = leave_last_out_split(user_code, table['time'].to_numpy())
+        labels = leave_last_out_split(user_code, table['order'].to_numpy())
     else:
         labels = time_split(table['time'].to_numpy())
 
@@ -238,8 +238,11 @@ def _aggregate(
     table: pd.DataFrame, user: NDArray[np.int64], item: NDArray[np.int64]
 ) -> pd.DataFrame:
     table = table.assign(user=user, item=item)
+    if 'time' in table:
+        # Pairs get sorted by ids; this keeps which row was the later one.
+        table['order'] = table['time'].rank(method='first').to_numpy()
     groups = table.groupby(['user', 'item'], sort=True)
-    rules = {'time': 'max', 'weight': 'sum'}
+    rules = {'time': 'max', 'order': 'max', 'weight': 'sum'}
     used = {key: rule for key, rule in rules.items() if key in table}
     pairs = groups.agg(used) if used else groups.first()
     out = pairs.reset_index()

@@ -3,9 +3,18 @@ import weakref
 
 import torch
 from torch import Tensor
+from torch_geometric import EdgeIndex
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import Adj, OptTensor
 from torch_geometric.utils import is_sparse, to_torch_csr_tensor
+
+
+def propagation_dtype(x: Tensor) -> torch.dtype:
+    r"""Returns the type to propagate rows in: sparse products on CPU know no
+    half precision.
+    """
+    half = (torch.float16, torch.bfloat16)
+    return torch.float32 if x.dtype in half else x.dtype
 
 
 class AdjacencyCache:
@@ -14,7 +23,8 @@ class AdjacencyCache:
 
     A graph is left as it is where the conversion would lose something: it is
     sparse already and needs no normalization, its weights require gradients,
-    or the call is traced by :meth:`torch.compile`.
+    it was made in inference mode, or the call is traced by
+    :meth:`torch.compile`.
 
     Args:
         normalize (bool): Whether to compute :math:`\mathbf{D}^{-1/2}
@@ -54,6 +64,11 @@ class AdjacencyCache:
             num_nodes (int): The number of nodes.
             dtype (torch.dtype): The type of the rows to propagate.
         """
+        if is_sparse(edge_index) and edge_weight is not None:
+            raise ValueError(
+                "'edge_weight' cannot go with a sparse 'edge_index', which "
+                'holds its own weights: pass one of them'
+            )
         if (
             (is_sparse(edge_index) and not self.normalize)
             or (edge_weight is not None and edge_weight.requires_grad)
@@ -65,6 +80,8 @@ class AdjacencyCache:
         tensors = [edge_index]
         if edge_weight is not None:
             tensors.append(edge_weight)
+        if any(tensor.is_inference() for tensor in tensors):
+            return self._norm(edge_index, edge_weight, num_nodes, dtype)
         key = (num_nodes, dtype, *((id(t), t._version) for t in tensors))
         alive = all(ref() is not None for ref in self._refs)
         if self._value is None or key != self._key or not alive:
@@ -75,6 +92,7 @@ class AdjacencyCache:
             self._refs = [weakref.ref(tensor) for tensor in tensors]
         return self._value
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _convert(
         self,
@@ -83,6 +101,8 @@ class AdjacencyCache:
         num_nodes: int,
         dtype: torch.dtype,
     ) -> tuple[Adj, OptTensor]:
+        if isinstance(edge_index, EdgeIndex):
+            edge_index = edge_index.as_tensor()
         adj, weight = self._norm(edge_index, edge_weight, num_nodes, dtype)
         if is_sparse(adj):
             return adj, None

@@ -8,7 +8,7 @@ from torch.nn import Module, ModuleDict, Parameter
 from torch.nn.init import xavier_normal_
 from torch_geometric.typing import Adj, OptTensor
 
-from .adjacency import AdjacencyCache
+from .adjacency import AdjacencyCache, propagation_dtype
 from .conv import ModalGCNConv
 from .modality import check_channels, check_modal_x, modality_key
 
@@ -134,8 +134,10 @@ class ModalGraphEncoder(Module):
             ],
             dim=-1,
         )
-        adj = self._adjacency(edge_index, edge_weight, h.size(0), h.dtype)
-        h = convs[0].propagate_hops(h, *adj)
+        dtype = propagation_dtype(h)
+        adj = self._adjacency(edge_index, edge_weight, h.size(0), dtype)
+        with torch.autocast(h.device.type, enabled=False):
+            h = convs[0].propagate_hops(h.to(dtype), *adj).to(h.dtype)
 
         user, item = h.tensor_split([self.num_users])
         weight = self.user_weight.repeat_interleave(self.out_channels, dim=1)

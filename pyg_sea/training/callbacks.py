@@ -189,10 +189,10 @@ class ProgressBar(TQDMProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: Any
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """The means of the loss terms so far, and what else is logged."""
+        """The means of the loss terms looked at, and what else is logged."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop('v_num', None)
-        return {**pl_module.terms.means(), **metrics}
+        return {**pl_module.terms.seen(), **metrics}
 
     def init_validation_tqdm(self) -> Tqdm:
         """No bar: validation is one batch."""

@@ -48,6 +48,10 @@ class RecommenderDataModule(LightningDataModule):
         edge_type: The type of the train edges (default: `None`, the only type
             from `'user'` to `'item'`).
 
+    Shapes:
+        - a training batch: `[3, B]` triplets (user, positive, negative)
+        - the validation and test batch: `[2, L]` (user, item) pairs
+
     Raises a `ValueError` if edges are missing or malformed.
 
     Example:

@@ -35,7 +35,7 @@ class RecommenderModule(LightningModule):
         lr: Adam's learning rate (default: 1e-3).
         weight_decay: Adam's weight decay (default: 0).
         k: The cut-offs to evaluate (default: `(10, 20)`).
-        metrics: The metrics to evaluate, see
+        metrics: One or several metrics to evaluate, see
             :func:`~pyg_sea.evaluate.evaluate` (default: `('recall',
             'ndcg')`).
         edge_type: The type of the train edges (default: `None`, the only type
@@ -43,9 +43,14 @@ class RecommenderModule(LightningModule):
         inputs: What to call the model with, if not
             `model_inputs(data, edge_type)` (default: `None`).
 
+    Shapes:
+        - a training batch: `[3, B]` triplets (user, positive, negative)
+        - a validation or test batch: `[2, L]` held-out (user, item) pairs
+        - :meth:`get_embedding`: `[U, D]` of users, `[I, D]` of items
+
     Raises a `ValueError` if `data` does not fit the model, and a
-    `FloatingPointError` naming epoch, step and term if a loss term becomes
-    NaN or inf.
+    `FloatingPointError` naming epoch and step if a loss term, a weight or a
+    score becomes NaN or inf.
 
     Example:
         >>> from pyg_sea.datasets import FakeMultimodal
@@ -67,7 +72,7 @@ class RecommenderModule(LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         k: int | Sequence[int] = (10, 20),
-        metrics: Sequence[str] = ('recall', 'ndcg'),
+        metrics: str | Sequence[str] = ('recall', 'ndcg'),
         edge_type: EdgeType | None = None,
         inputs: Mapping[str, Any] | None = None,
     ) -> None:
@@ -155,7 +160,23 @@ class RecommenderModule(LightningModule):
         """Evaluates the validation edges `[2, L]`."""
         # A poisoned epoch is named by its term, not by its embeddings.
         self.terms.flush()
-        self._log('val', self.evaluate(batch), prog_bar=True)
+        bad = [
+            name
+            for name, weight in self.model.named_parameters()
+            if not bool(weight.isfinite().all())
+        ]
+        if bad:
+            raise FloatingPointError(
+                f'weights are not finite after {self._where()}: {bad}. Lower '
+                f'the learning rate or clip gradients'
+            )
+        try:
+            values = self.evaluate(batch)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f'with the weights after {self._where()}, {error}'
+            ) from error
+        self._log('val', values, prog_bar=True)
 
     def test_step(self, batch: Tensor, batch_idx: int) -> None:
         """Evaluates the test edges `[2, L]`."""
@@ -176,6 +197,9 @@ class RecommenderModule(LightningModule):
             weight_decay=self.weight_decay,
             fused=not scaled,
         )
+
+    def _where(self) -> str:
+        return f'epoch {self.terms.epoch}, step {self.terms.step - 1}'
 
     def _log(self, stage: str, values: Mapping[str, float], **kw: Any) -> None:
         self.log_dict(

@@ -80,6 +80,10 @@ class LossTerms:
     def means(self) -> dict[str, float]:
         """The mean of each term over the epoch so far."""
         self.flush()
+        return self.seen()
+
+    def seen(self) -> dict[str, float]:
+        """The same of what has been looked at, without another look."""
         return {
             name: value / self._counts[name]
             for name, value in self._sums.items()

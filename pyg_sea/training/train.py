@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
 
 from pyg_sea.training.callbacks import (
     History,
@@ -64,12 +65,13 @@ def train(
     patience: int = 20,
     monitor: str = 'recall@20',
     k: int | Sequence[int] = (10, 20),
-    metrics: Sequence[str] = ('recall', 'ndcg'),
+    metrics: str | Sequence[str] = ('recall', 'ndcg'),
     seed: int | None = None,
     resume: bool = False,
     gradient_clip_val: float | None = None,
     precision: Any = '32-true',
     progress: bool = True,
+    edge_type: EdgeType | None = None,
     **kwargs: Any,
 ) -> TrainResult:
     """Trains a model with early stopping, loads the weights of its best epoch
@@ -90,7 +92,7 @@ def train(
         monitor: The validation metric to select the epoch by (default:
             `'recall@20'`).
         k: The cut-offs to evaluate (default: `(10, 20)`).
-        metrics: The metrics to evaluate (default: `('recall', 'ndcg')`).
+        metrics: One or several metrics (default: `('recall', 'ndcg')`).
         seed: Seeds Python, numpy and torch before the first epoch (default:
             `None`, they are taken as they are).
         resume: Whether to continue from `last.ckpt` in `out`, if it is there
@@ -101,12 +103,19 @@ def train(
         precision: Lightning's precision flag, e.g. `'bf16-mixed'` (default:
             `'32-true'`).
         progress: Whether to show a progress bar (default: `True`).
+        edge_type: The type of the train edges (default: `None`, the only type
+            from `'user'` to `'item'`).
         **kwargs: Further arguments of :class:`lightning.pytorch.Trainer`,
             e.g. `accelerator`.
 
+    Shapes:
+        - `data['item']['x_<modality>']`: `[I, width]`
+        - the train edges' `edge_index`: `[2, E]`, with or without
+          `edge_weight` `[E]`; `val_edge_index` and `test_edge_index`: `[2, L]`
+
     Raises a `ValueError` if an argument or `data` does not fit, and a
-    `FloatingPointError` naming epoch, step and term if a loss term becomes
-    NaN or inf; checkpoints then still hold the last good epoch.
+    `FloatingPointError` naming epoch and step if a loss term, a weight or a
+    score becomes NaN or inf; checkpoints then still hold the last good epoch.
 
     Example:
         >>> from pyg_sea.datasets import FakeMultimodal
@@ -120,7 +129,12 @@ def train(
         >>> result.num_epochs, list(result.test)[:2]
         (2, ['recall@10', 'recall@20'])
     """
+    if max_epochs < 1:
+        raise ValueError(
+            f"'max_epochs' needs to be a positive integer (got {max_epochs})"
+        )
     cutoffs = [k] if isinstance(k, int) else k
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     known = [f'{name}@{cutoff}' for name in metrics for cutoff in cutoffs]
     if monitor not in known:
         raise ValueError(
@@ -139,8 +153,12 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
         last = folder / 'last.ckpt'
 
-        module = RecommenderModule(model, data, lr, weight_decay, k, metrics)
-        datamodule = RecommenderDataModule(data, batch_size)
+        module = RecommenderModule(
+            model, data, lr, weight_decay, k, metrics, edge_type
+        )
+        datamodule = RecommenderDataModule(
+            data, batch_size, edge_type=edge_type
+        )
         history = History(folder / 'metrics.csv')
         best = BestCheckpoint(folder, f'val/{monitor}')
         trainer = Trainer(

@@ -30,7 +30,8 @@ def model_inputs(
     Shapes:
         - `modal_x`: `{modality: [I, width]}`
         - `edge_index`: `[2, 2E]` over U + I nodes
-        - `edge_weight`: `[2E]`, or `None` without weights
+        - `edge_weight`: `[2E]`, or `None` without weights; weights of any
+          real type, such as counts, become floats of the features' precision
         - `item_edge_index`: `[2, E']` over I items, from neighbour to item,
           or `None`
         - `item_edge_weight`: `[E']`, or `None`
@@ -54,12 +55,16 @@ def model_inputs(
     num_items = num_nodes_of(data, 'item')
 
     edge_type = _find_edge_type(data, edge_type)
-    edge_index, weight = _edges_of(data, edge_type, num_users, num_items)
+    x = next(iter(modal_x.values()))
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    edge_index, weight = _edges_of(
+        data, edge_type, num_users, num_items, dtype
+    )
     user, item = edge_index[0], edge_index[1] + num_users
     item_edge_index = item_weight = None
     if ITEM_EDGE_TYPE in data.edge_types:
         item_edge_index, item_weight = _edges_of(
-            data, ITEM_EDGE_TYPE, num_items, num_items
+            data, ITEM_EDGE_TYPE, num_items, num_items, dtype
         )
     return {
         'modal_x': modal_x,
@@ -92,7 +97,11 @@ def _find_edge_type(data: HeteroData, edge_type: EdgeType | None) -> EdgeType:
 
 
 def _edges_of(
-    data: HeteroData, edge_type: EdgeType, num_src: int, num_dst: int
+    data: HeteroData,
+    edge_type: EdgeType,
+    num_src: int,
+    num_dst: int,
+    dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor | None]:
     store = data[edge_type]
     edge_index = store.get('edge_index')
@@ -116,16 +125,18 @@ def _edges_of(
                 f'{edge_index.max(dim=1).values.tolist()})'
             )
     weight = store.get('edge_weight')
-    if weight is not None and (
+    if weight is None:
+        return edge_index, None
+    if (
         not isinstance(weight, Tensor)
         or weight.shape != edge_index.shape[1:]
-        or not weight.is_floating_point()
+        or weight.is_complex()
     ):
         raise ValueError(
-            f'data[{edge_type}].edge_weight needs to be floats of shape '
+            f'data[{edge_type}].edge_weight needs to be numbers of shape '
             f'[{edge_index.size(1)}], one per edge (got {_describe(weight)})'
         )
-    return edge_index, weight
+    return edge_index, weight.to(dtype)
 
 
 def _describe(value: Any) -> str:

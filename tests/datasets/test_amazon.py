@@ -129,6 +129,49 @@ def test_processed_file_needs_no_unpickling(small, root):
         AmazonMultimodal(root)
 
 
+def drop_an_edge(data):
+    store = data['user', 'buys', 'item']
+    store.edge_index = store.edge_index[:, 1:]
+    data['item'].x_text = data['item'].x_text[:, :1]
+    return data
+
+
+def test_processed_files_are_checked_too(small, root):
+    path = AmazonMultimodal(root).processed_paths[0]
+    saved = torch.load(path, weights_only=True)
+    data = drop_an_edge(HeteroData.from_dict(saved['data']))
+    torch.save({'data': data.to_dict()}, path)
+    with pytest.raises(ValueError, match='are not the published') as error:
+        AmazonMultimodal(root)
+    for part in (
+        f"the data in '{path}'",
+        'num_train: 7 expected, 6 found',
+        'text features: 3 expected, 1 found',
+        'force_reload=True',
+    ):
+        assert part in str(error.value)
+    assert len(AmazonMultimodal(root, force_reload=True)) == 1
+    assert len(AmazonMultimodal(root)) == 1
+
+    for other in ({'user': {}}, {'data': {}}, [1]):
+        torch.save(other, path)
+        with pytest.raises(ValueError, match=r'this version.*force_reload'):
+            AmazonMultimodal(root)
+
+
+def test_the_check_is_of_the_data_before_any_transform(
+    small, root, monkeypatch
+):
+    kwargs = {'pre_transform': drop_an_edge, 'transform': drop_an_edge}
+    for _ in range(2):
+        data = AmazonMultimodal(root, **kwargs)[0]
+        assert data['user', 'buys', 'item'].edge_index.size(1) == 5
+    sizes = Published('baby', 3, 4, 9, 6, 2, 1)
+    monkeypatch.setitem(AmazonMultimodal.published, 'Baby', sizes)
+    with pytest.raises(ValueError, match='num_train: 6 expected, 7 found'):
+        AmazonMultimodal(root, **kwargs)
+
+
 def test_downloads_just_what_is_needed(small, drive, tmp_path):
     baby = drive.source / 'All' / 'baby'
     (baby / 'i_id_mapping.csv').write_text(

@@ -134,3 +134,22 @@ def test_refuses_sizes_that_are_too_small(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"'{name}' needs to be at least"):
         FakeMultimodal(**wrong)
+
+
+def test_order_of_arguments():
+    args = (30, 25, ('a',), 2, 3, 7)
+    data = FakeMultimodal(*args)[0]
+    named = FakeMultimodal(
+        num_users=30,
+        num_items=25,
+        modalities=['a'],
+        generic_dim=2,
+        unique_dim=3,
+        seed=7,
+    )[0]
+    assert torch.equal(data['item'].x_a, named['item'].x_a)
+    assert torch.equal(data[BUYS].edge_index, named[BUYS].edge_index)
+    other = FakeMultimodal(*args[:-1])[0]
+    assert not torch.equal(data['item'].x_a, other['item'].x_a)
+    with pytest.raises(TypeError, match='positional'):
+        FakeMultimodal(*args, 15.0)

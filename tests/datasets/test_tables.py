@@ -98,6 +98,49 @@ def test_leave_last_out():
 
 
 @pytest.mark.filterwarnings('ignore:.*no train edge')
+def test_the_order_of_rows_decides_among_equal_times():
+    table = pd.DataFrame(
+        {
+            'user': ['a', 'b', 'a', 'b', 'a', 'b', 'a'],
+            'item': [9, 7, 8, 9, 7, 8, 9],
+            'day': pd.to_datetime(['2024-05-01'] * 7),
+        }
+    )
+    kwargs = {'time': 'day', 'split': 'leave_last_out'}
+    features = {'text': titles([7, 8, 9])}
+    first = table.iloc[:6]
+    data = from_pandas(first, features, **kwargs)
+    assert pairs_of(data, 'test_edge_index') == {('a', 7), ('b', 8)}
+    assert pairs_of(data, 'val_edge_index') == {('a', 8), ('b', 9)}
+    data = from_pandas(first.iloc[::-1], features, **kwargs)
+    assert pairs_of(data, 'test_edge_index') == {('a', 9), ('b', 7)}
+    # Of a repeated pair the last row counts.
+    with pytest.warns(UserWarning, match='1 of 7 interactions repeat'):
+        data = from_pandas(table, features, **kwargs)
+    assert pairs_of(data, 'test_edge_index') == {('a', 9), ('b', 8)}
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 3), min_size=12, max_size=12), st.data())
+@pytest.mark.filterwarnings('ignore:.*no train edge')
+def test_leave_last_out_with_ties_against_a_loop(times, draw):
+    rows = [(user, item) for user in 'abc' for item in range(4)]
+    rows = draw.draw(st.permutations(rows))
+    table = pd.DataFrame(rows, columns=['user', 'item']).assign(time=times)
+    data = from_pandas(
+        table,
+        {'text': titles(range(4))},
+        time='time',
+        split='leave_last_out',
+    )
+    by_time = table.sort_values('time', kind='stable').groupby('user')
+    for key, position in (('test_edge_index', -1), ('val_edge_index', -2)):
+        last = by_time.nth(position)
+        expected = set(zip(last['user'], last['item'], strict=True))
+        assert pairs_of(data, key) == expected
+
+
+@pytest.mark.filterwarnings('ignore:.*no train edge')
 def test_time_split_is_global_and_takes_dates():
     table = orders()
     table['time'] = pd.Timestamp('2024-01-01') + pd.to_timedelta(

@@ -1,8 +1,8 @@
 import copy
-import gc
 
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.nn import LGConv
 from torch_geometric.utils import to_torch_csr_tensor
 
@@ -60,7 +60,6 @@ def test_a_freed_tensor_is_no_hit():
         adj = cache(EDGE_INDEX, weight, 4, torch.float)[0]
         assert (adj.values() == fill).all()
         del weight
-        gc.collect()
 
 
 def test_leaves_alone_what_it_must_not_convert():
@@ -96,3 +95,33 @@ def test_copies_start_empty():
     assert other._value is None
     cache.clear()
     assert cache._value is None
+
+
+def test_inference_mode_leaves_no_trace():
+    """What was cached there has to serve a training step later."""
+    cache = AdjacencyCache(normalize=True)
+    weight = torch.ones(5)
+    with torch.inference_mode():
+        adj, _ = cache(EDGE_INDEX, weight, 4, torch.float)
+        made_inside = cache(EDGE_INDEX.clone(), None, 4, torch.float)
+    assert not adj.is_inference()
+    assert made_inside[0].shape == EDGE_INDEX.shape
+    x = torch.randn(4, 2, requires_grad=True)
+    LGConv(normalize=False)(x, adj).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_edge_index_of_pyg():
+    edge_index = EdgeIndex(EDGE_INDEX, sparse_size=(4, 4))
+    out = AdjacencyCache(normalize=True)(edge_index, None, 4, torch.float)[0]
+    expected = AdjacencyCache(normalize=True)(
+        EDGE_INDEX, None, 4, torch.float
+    )[0]
+    assert torch.equal(out.to_dense(), expected.to_dense())
+
+
+def test_rejects_weights_beside_a_sparse_matrix():
+    adj = to_torch_csr_tensor(EDGE_INDEX, size=(4, 4))
+    cache = AdjacencyCache(normalize=True)
+    with pytest.raises(ValueError, match='cannot go with a sparse'):
+        cache(adj, torch.ones(5), 4, torch.float)

@@ -2,6 +2,7 @@ import random
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -258,7 +259,8 @@ def test_poisoned_weights_are_never_saved(tmp_path):
             if trainer.is_last_batch and trainer.current_epoch == 1:
                 pl_module.model.lin.bias.data.fill_(float('nan'))
 
-    with pytest.raises(FloatingPointError, match='finite scores'):
+    message = r"weights are not finite after epoch 1, step 4: \['lin.bias'\]"
+    with pytest.raises(FloatingPointError, match=message):
         train(
             tiny_model(),
             fake_data(),
@@ -267,7 +269,42 @@ def test_poisoned_weights_are_never_saved(tmp_path):
             callbacks=[Poison()],
             **KWARGS,
         )
+    for name in ('last.ckpt', 'best.ckpt'):
+        state = load(tmp_path / name)
+        assert state['epoch'] == 0
+        assert state['state_dict']['model.lin.bias'].isfinite().all()
+
+
+def test_scores_that_overflow_name_epoch_and_step(tmp_path):
+    class Blow(Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            if trainer.is_last_batch and trainer.current_epoch == 1:
+                pl_module.model.lin.bias.data.fill_(1e38)
+                pl_module.model.gcn.embedding.weight.data.fill_(1e38)
+
+    message = "after epoch 1, step 4, 'scorer' needs to return finite"
+    with pytest.raises(FloatingPointError, match=message):
+        train(
+            tiny_model(),
+            fake_data(),
+            tmp_path,
+            max_epochs=3,
+            callbacks=[Blow()],
+            **KWARGS,
+        )
     assert load(tmp_path / 'last.ckpt')['epoch'] == 0
+
+
+def test_one_metric_and_edge_type():
+    data = fake_data()
+    data['user', 'views', 'item'].edge_index = torch.zeros(2, 1).long()
+    kwargs = {'max_epochs': 1, 'metrics': 'recall', 'k': 20, **KWARGS}
+    with pytest.raises(ValueError, match="'edge_type' needs to name"):
+        train(tiny_model(), data, **kwargs)
+    edge_type = ('user', 'buys', 'item')
+    result = train(tiny_model(), data, edge_type=edge_type, **kwargs)
+    assert list(result.test) == ['recall@20']
+    assert list(result.val) == ['recall@20']
 
 
 def test_writing_is_rationed(tmp_path):
@@ -306,6 +343,18 @@ def test_progress_shows_the_terms(capsys):
     assert ProgressBar().refresh_rate == 10
 
 
+def test_progress_never_looks_at_the_terms_itself():
+    module = RecommenderModule(tiny_model(), fake_data())
+    module.terms.every = 3
+    trainer = SimpleNamespace(loggers=[], progress_bar_metrics={})
+    shown = []
+    for value in (1.0, 2.0, 3.0, 9.0):
+        module.terms.add({'bpr': torch.tensor(value)})
+        shown.append(ProgressBar().get_metrics(trainer, module))
+    assert shown == [{}, {}, {'bpr': 2.0}, {'bpr': 2.0}]
+    assert module.terms.means() == {'bpr': 3.75}
+
+
 def test_random_states_survive_a_file(tmp_path):
     def draw():
         legacy = np.random.rand()  # noqa: NPY002
@@ -338,6 +387,9 @@ def test_malformed_input(tmp_path):
         train(tiny_model(), fake_data(), monitor='recall@7')
     with pytest.raises(ValueError, match="'resume' needs 'out'"):
         train(tiny_model(), fake_data(), resume=True)
+    for number in (0, -1):
+        with pytest.raises(ValueError, match=f"'max_epochs' .*got {number}"):
+            train(tiny_model(), fake_data(), max_epochs=number)
 
 
 def test_import_without_lightning():

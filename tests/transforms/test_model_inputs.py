@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data, HeteroData
 
+from pyg_sea.nn import SEA
 from pyg_sea.transforms import ModalKNNGraph, model_inputs
 
 BUYS = ('user', 'buys', 'item')
@@ -45,6 +46,38 @@ def test_weights_follow_their_edges():
     data[BUYS].edge_weight = torch.tensor([0.5, 1.0, 2.0])
     expected = [0.5, 1.0, 2.0, 0.5, 1.0, 2.0]
     assert model_inputs(data)['edge_weight'].tolist() == expected
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    'weight', [[1, 5, 2], [True, True, True], [0.5, 1.0, 2.0]]
+)
+def test_weights_of_any_real_type_become_floats(weight, dtype):
+    data = shop()
+    for name in ('x_v1.5', 'x_image'):
+        data['item'][name] = data['item'][name].to(dtype)
+    for given_type in (None, torch.float64, torch.float16):
+        data[BUYS].edge_weight = torch.tensor(weight, dtype=given_type)
+        out = model_inputs(data)['edge_weight']
+        assert out.dtype == dtype
+        assert out.tolist() == [*map(float, weight)] * 2
+    data = ModalKNNGraph(2)(data)
+    store = data['item', 'similar', 'item']
+    store.edge_weight = torch.ones(store.num_edges, dtype=torch.int32)
+    assert model_inputs(data)['item_edge_weight'].dtype == dtype
+
+
+def test_counts_go_through_a_model():
+    data = shop()
+    data[BUYS].edge_weight = torch.tensor([3, 1, 5])
+    inputs = model_inputs(data)
+    widths = {name: x.size(1) for name, x in inputs['modal_x'].items()}
+    model = SEA(2, 3, widths, hidden_channels=4).eval()
+    out = model.get_embedding(**inputs)
+    inputs['edge_weight'] = torch.tensor([3.0, 1.0, 5.0] * 2)
+    assert torch.equal(out, model.get_embedding(**inputs))
+    inputs['edge_weight'] = None
+    assert not torch.allclose(out, model.get_embedding(**inputs))
 
 
 def test_item_graph():
@@ -144,9 +177,9 @@ def test_edges_that_do_not_fit(edges, message):
 def test_weights_that_do_not_fit():
     data = shop()
     data[BUYS].edge_weight = torch.ones(2)
-    with pytest.raises(ValueError, match=r'floats of shape \[3\]'):
+    with pytest.raises(ValueError, match=r'numbers of shape \[3\]'):
         model_inputs(data)
     data = ModalKNNGraph(2)(shop())
-    data['item', 'similar', 'item'].edge_weight = torch.ones(6).long()
-    with pytest.raises(ValueError, match=r'got torch\.int64'):
+    data['item', 'similar', 'item'].edge_weight = torch.ones(6).cfloat()
+    with pytest.raises(ValueError, match=r'got torch\.complex64'):
         model_inputs(data)

@@ -1,9 +1,10 @@
+import torch
 from torch import Tensor
 from torch.nn import Module
 from torch_geometric.nn import LGConv
 from torch_geometric.typing import Adj, OptTensor
 
-from ..adjacency import AdjacencyCache
+from ..adjacency import AdjacencyCache, propagation_dtype
 
 
 class ItemGraphConv(Module):
@@ -57,8 +58,10 @@ class ItemGraphConv(Module):
         """
         if edge_index is None:
             return x
-        adj = self._adjacency(edge_index, edge_weight, x.size(0), x.dtype)
-        return x + self.conv(x, *adj)
+        dtype = propagation_dtype(x)
+        adj = self._adjacency(edge_index, edge_weight, x.size(0), dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            return x + self.conv(x.to(dtype), *adj).to(x.dtype)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}()'

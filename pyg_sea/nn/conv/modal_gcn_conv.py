@@ -6,7 +6,7 @@ from torch import Tensor
 from torch_geometric.nn import MLP, MessagePassing
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import Adj, OptTensor, PairTensor
-from torch_geometric.utils import spmm
+from torch_geometric.utils import is_sparse, spmm
 
 
 class ModalGCNConv(MessagePassing):
@@ -86,6 +86,11 @@ class ModalGCNConv(MessagePassing):
             raise ValueError(
                 f"'in_channels' and 'out_channels' need to be positive "
                 f'(got {in_channels} and {out_channels})'
+            )
+        if hidden_channels is not None and hidden_channels < 0:
+            raise ValueError(
+                f"'hidden_channels' needs to be at least 0 "
+                f'(got {hidden_channels})'
             )
         if K < 0:
             raise ValueError(f"'K' needs to be at least 0 (got {K})")
@@ -178,6 +183,11 @@ class ModalGCNConv(MessagePassing):
                 (default: :obj:`None`)
         """
         if edge_weight is not None:
+            if is_sparse(edge_index):
+                raise ValueError(
+                    "'edge_weight' cannot go with a sparse 'edge_index', "
+                    'which holds its own weights: pass one of them'
+                )
             edge_weight = edge_weight.to(h.dtype)
         if self.normalize:
             norm = gcn_norm(

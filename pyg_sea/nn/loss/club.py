@@ -66,6 +66,8 @@ class CLUBLoss(Module):
             in-sample bias of :obj:`"linear"` with all negatives: the
             expected loss is the bound of the population for jointly Gaussian
             rows, and 0 for independent ones. Such a loss can be negative.
+            Only values on the rows of the fit are biased, so only training
+            mode corrects.
             (default: :obj:`False`)
 
     Shapes:
@@ -75,7 +77,7 @@ class CLUBLoss(Module):
     Raises:
         ValueError: If an option is unknown or does not fit the others, or
             the inputs are no matched rows of the stated widths.
-        RuntimeError: If called in evaluation mode before the first fit.
+        RuntimeError: If evaluated before the first fit.
 
     Example:
         >>> import torch
@@ -153,20 +155,17 @@ class CLUBLoss(Module):
             x (torch.Tensor): The rows that predict, :math:`(N, C)`.
             y (torch.Tensor): The rows that are predicted, :math:`(N, D)`.
         """
-        if self.training:
-            self.fit(x, y)
-        elif not self._is_fitted:
-            raise RuntimeError(
-                f"'{self.__class__.__name__}' was called in evaluation mode "
-                f'before its first fit: call it in training mode, or call '
-                f"'fit(x, y)', or load a state dict"
-            )
-        if self.training and not self.frozen:
+        if not self.training:
+            return self.bound(x, y)
+        self.fit(x, y)
+        if self.frozen:
+            out = self.bound(x, y)
+        else:
             assert isinstance(self.estimator, LinearGaussian)
             x, y = self._check(x, y)
             with torch.autocast(x.device.type, enabled=False):
-                return self._bound(x, y, self.estimator.solve(x, y))
-        return self.bound(x, y)
+                out = self._bound(x, y, self.estimator.solve(x, y))
+        return self._correct(out, x.size(0)) if self.unbiased else out
 
     def fit(self, x: Tensor, y: Tensor) -> None:
         r"""Fits :math:`q(\mathbf{y} \mid \mathbf{x})` to matched rows: in
@@ -186,19 +185,27 @@ class CLUBLoss(Module):
             )
         with torch.autocast(x.device.type, enabled=False):
             self.estimator.fit(x, y)
-        self.fitted.fill_(True)
-        self._is_fitted = True
+        self._mark_fitted()
 
     def bound(self, x: Tensor, y: Tensor) -> Tensor:
-        r"""Returns the bound under the current :math:`q`, held constant.
+        r"""Returns the bound under the current :math:`q`, held constant and
+        never corrected.
 
         Args:
             x (torch.Tensor): The rows that predict, :math:`(N, C)`.
             y (torch.Tensor): The rows that are predicted, :math:`(N, D)`.
         """
+        if not self._is_fitted:
+            raise RuntimeError(
+                f"'{self.__class__.__name__}' was evaluated before its first "
+                f"fit: call it in training mode, or call 'fit(x, y)', or load "
+                f'a state dict'
+            )
         x, y = self._check(x, y)
         with torch.autocast(x.device.type, enabled=False):
-            tensors = [t.detach() for t in self.estimator.tensors()]
+            tensors = [
+                t.detach().to(x.dtype) for t in self.estimator.tensors()
+            ]
             return self._bound(x, y, tensors)
 
     def learning_loss(self, x: Tensor, y: Tensor) -> Tensor:
@@ -213,15 +220,17 @@ class CLUBLoss(Module):
         """
         x, y = self._check(x.detach(), y.detach())
         with torch.autocast(x.device.type, enabled=False):
-            q = self.estimator(x, self.estimator.tensors())
+            tensors = [t.to(x.dtype) for t in self.estimator.tensors()]
+            q = self.estimator(x, tensors)
             return negative_log_likelihood(y, *q)
 
     def estimator_parameters(self) -> list[Tensor]:
         r"""Hands out the tensors of :math:`q` as leaves that require
         gradients, for an optimizer of your own: step on
         :meth:`learning_loss`, then take :meth:`bound`. Move the module to
-        its device first.
+        its device and type first.
         """
+        self._mark_fitted()
         return [t.requires_grad_() for t in self.estimator.tensors()]
 
     def _bound(self, x: Tensor, y: Tensor, tensors: list[Tensor]) -> Tensor:
@@ -236,8 +245,7 @@ class CLUBLoss(Module):
             perm = torch.randperm(y.size(0), device=y.device)
             negative = (mean - y[perm]).square()
         gap = (negative - positive) * (-log_var).exp()
-        out = 0.5 * gap.sum(dim=-1).mean()
-        return self._correct(out, y.size(0)) if self.unbiased else out
+        return 0.5 * gap.sum(dim=-1).mean()
 
     def _correct(self, bound: Tensor, num_rows: int) -> Tensor:
         # (N - C - 1) / C * R^2 / (1 - R^2) follows a noncentral F
@@ -263,9 +271,14 @@ class CLUBLoss(Module):
                 f'[N, {expected[0]}] and [N, {expected[1]}], N > 1 (got '
                 f'{list(x.shape)} and {list(y.shape)})'
             )
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x, y = x.float(), y.float()
-        return x, y
+        dtype = torch.promote_types(x.dtype, y.dtype)
+        if dtype in (torch.float16, torch.bfloat16):
+            dtype = torch.float32
+        return x.to(dtype), y.to(dtype)
+
+    def _mark_fitted(self) -> None:
+        self.fitted.fill_(True)
+        self._is_fitted = True
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

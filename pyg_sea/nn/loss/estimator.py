@@ -41,6 +41,7 @@ class LinearGaussian(Module):
         self.register_buffer('bias', torch.zeros(out_channels))
         self.register_buffer('log_var', torch.zeros(out_channels))
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         r"""Forgets every fit."""
         for tensor in (self.weight, self.bias, self.log_var):
@@ -57,16 +58,19 @@ class LinearGaussian(Module):
 
     def solve(self, x: Tensor, y: Tensor) -> list[Tensor]:
         r"""Returns the fitted tensors, differentiable in both inputs."""
+        dtype = x.dtype
+        eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
+        # Redundant columns leave no digits of their covariance in float32.
+        x, y = x.double(), y.double()
         x_centered, x_mean = center(x)
         y_centered, y_mean = center(y)
-        eps = torch.finfo(x.dtype).eps
-        tiny = torch.finfo(x.dtype).tiny
 
         cov = x_centered.t() @ x_centered / x.size(0)
         # What rounding leaves of constant columns must not look like signal.
-        noise = eps * x_mean.square().mean() * eps + tiny
-        jitter = self.ridge * cov.diagonal().mean() + noise
-        cov = cov + jitter.detach() * torch.eye(
+        noise = (eps * x_mean).square().mean() + tiny
+        rounding = cov.size(0) * torch.finfo(x.dtype).eps
+        ridge = max(self.ridge, rounding) * cov.diagonal().mean() + noise
+        cov = cov + ridge.detach() * torch.eye(
             cov.size(0), dtype=x.dtype, device=x.device
         )
         cross = x_centered.t() @ y_centered / x.size(0)
@@ -76,9 +80,11 @@ class LinearGaussian(Module):
 
         residual = y_centered - x_centered @ weight.t()
         var = residual.square().mean(dim=0)
-        floor = eps * y_centered.square().mean(dim=0) + tiny
+        floor = eps * y_centered.square().mean(dim=0)
+        floor = floor + (eps * y_mean).square() + tiny
         log_var = torch.maximum(var, floor).log()
-        return [weight, y_mean - weight @ x_mean, log_var]
+        bias = y_mean - weight @ x_mean
+        return [t.to(dtype) for t in (weight, bias, log_var)]
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor) -> None:
@@ -128,13 +134,13 @@ class MLPGaussian(Module):
             for kind in ('weight', 'bias')
         ]
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
         r"""Forgets every fit."""
         for i, size in enumerate(self.sizes):
             layer = Linear(*size)
-            with torch.no_grad():
-                self.get_buffer(f'weight_{i}').copy_(layer.weight)
-                self.get_buffer(f'bias_{i}').copy_(layer.bias)
+            self.get_buffer(f'weight_{i}').copy_(layer.weight)
+            self.get_buffer(f'bias_{i}').copy_(layer.bias)
         for tensor in [*self._stack('exp_avg_'), *self._stack('exp_avg_sq_')]:
             tensor.zero_()
         self.step.zero_()
@@ -152,6 +158,8 @@ class MLPGaussian(Module):
 
     def fit(self, x: Tensor, y: Tensor) -> None:
         r"""Takes :obj:`num_steps` steps towards maximum likelihood."""
+        dtype = self.get_buffer('weight_0').dtype
+        x, y = x.to(dtype), y.to(dtype)
         self.minimize(
             lambda tensors: negative_log_likelihood(y, *self(x, tensors))
         )

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,9 +50,9 @@ class ReleasedSEA(Recommender):
         hidden_channels (int, optional): Embedding size per modality.
             (default: :obj:`64`)
         alpha (float, optional): Weight of the alignment.
-            (default: :obj:`0.012`)
+            (default: :obj:`0.012`, as shipped)
         beta (float, optional): Weight of the distancing, there
-            :obj:`ureg`. (default: :obj:`0.006`)
+            :obj:`ureg`. (default: :obj:`0.006`, as shipped)
         temperature (float, optional): Temperature of the alignment.
             (default: :obj:`0.2`)
         num_steps (int, optional): Estimator steps per batch.
@@ -141,6 +142,7 @@ class ReleasedSEA(Recommender):
             torch.zeros(num_users + num_items, 2 * hidden_channels),
         )
         self.register_buffer('trained', torch.tensor(False))
+        self._is_trained = False  # Mirrors `trained`, readable without a sync.
         self._parts: dict[str, ModalParts] = {}
 
     def reset_parameters(self) -> None:
@@ -150,6 +152,7 @@ class ReleasedSEA(Recommender):
             if isinstance(module, Linear | BatchNorm1d | MLPGaussian):
                 module.reset_parameters()
         self.trained.fill_(False)
+        self._is_trained = False
 
     def get_embedding(
         self,
@@ -162,15 +165,29 @@ class ReleasedSEA(Recommender):
         r"""Returns the embedding of all nodes: a new one in training mode or
         before the first step, else that of the last training step.
         """
-        if not self.training and bool(self.trained):
-            return self.last_embedding
+        if not self.training and self._is_trained:
+            return self.last_embedding.clone()
         return self._embed(
-            self._encode(modal_x),
+            self._encode(modal_x, self.num_items),
             edge_index,
             edge_weight,
             item_edge_index,
             item_edge_weight,
         )
+
+    def get_item_embedding(
+        self,
+        modal_x: Mapping[str, Tensor],
+        item_edge_index: Adj | None = None,
+        item_edge_weight: OptTensor = None,
+    ) -> Tensor:
+        r"""Returns the embedding of any items by their features alone. The
+        released code has nothing like it. The arguments are those of
+        :meth:`SEA.get_item_embedding`.
+        """
+        x_item = self.encoder.encode_items(self._encode(modal_x))
+        x = torch.cat(list(x_item.values()), dim=-1)
+        return self.item_conv(x, item_edge_index, item_edge_weight)
 
     def loss(
         self,
@@ -187,13 +204,14 @@ class ReleasedSEA(Recommender):
         :obj:`permutations`, the negatives of CLUB, :math:`(I)` per modality,
         to repeat a step; they are drawn if not given.
         """
-        x = self._encode(modal_x)
+        x = self._encode(modal_x, self.num_items)
         out = self._embed(
             x, edge_index, edge_weight, item_edge_index, item_edge_weight
         )
         if self.training:
             self.last_embedding.copy_(out.detach())
             self.trained.fill_(True)
+            self._is_trained = True
 
         x_user, x_item = out.split([self.num_users, self.num_items])
         scores = self.triplet_scores(x_user, x_item, triplets)
@@ -265,8 +283,10 @@ class ReleasedSEA(Recommender):
             for name, (generic, unique) in halves.items()
         }
 
-    def _encode(self, modal_x: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        check_modal_x(modal_x, self.modalities, self.num_items)
+    def _encode(
+        self, modal_x: Mapping[str, Tensor], num_rows: int | None = None
+    ) -> dict[str, Tensor]:
+        check_modal_x(modal_x, self.modalities, num_rows)
         return {
             name: self.item_linears[modality_key(name)](modal_x[name])
             for name in self.modalities
@@ -284,6 +304,10 @@ class ReleasedSEA(Recommender):
         item = torch.cat([x_item[name] for name in self.modalities], dim=-1)
         item = self.item_conv(item, item_edge_index, item_edge_weight)
         return torch.cat([x_user, item])
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._is_trained = bool(self.trained)
 
     def _distance(self, parts: ModalParts, perm: OptTensor) -> Tensor:
         generic, unique = parts

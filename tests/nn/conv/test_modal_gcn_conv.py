@@ -161,8 +161,10 @@ def test_reset_parameters_and_hops(x):
 def test_compile_fullgraph(x):
     edge_index = bipartite()
     conv = ModalGCNConv(12, 8)
-    compiled = torch.compile(conv, fullgraph=True, backend='aot_eager')
-    torch.testing.assert_close(compiled(x, edge_index), conv(x, edge_index))
+    for backend in ('aot_eager', 'inductor'):
+        compiled = torch.compile(conv, fullgraph=True, backend=backend)
+        out = compiled(x, edge_index)
+        torch.testing.assert_close(out, conv(x, edge_index))
 
 
 def test_propagation_is_linear_and_bounded(x):
@@ -185,6 +187,7 @@ def test_propagation_is_linear_and_bounded(x):
         ((0, 8), 'in_channels'),
         ((12, 0), 'out_channels'),
         ((12, 8, None, -1), "'K'"),
+        ((12, 8, -1), 'hidden_channels'),
     ],
 )
 def test_rejects_arguments(args, match):
@@ -200,3 +203,6 @@ def test_rejects_input(x):
         conv((x[0], torch.randn(3, 7)), bipartite())
     with pytest.raises(ValueError, match='pair'):
         conv(x[0], bipartite())
+    sparse = torch.eye(NUM_USERS + NUM_ITEMS).to_sparse_coo()
+    with pytest.raises(ValueError, match='cannot go with a sparse'):
+        conv(x, sparse, torch.ones(NUM_USERS + NUM_ITEMS))

@@ -29,6 +29,7 @@ def set_exact_conditional(club: CLUBLoss, rho: float) -> None:
     q.weight.copy_(rho * torch.eye(club.in_channels))
     q.bias.zero_()
     q.log_var.fill_(math.log(1 - rho**2))
+    club._mark_fitted()
 
 
 def r_squared(x: Tensor, y: Tensor) -> Tensor:
@@ -253,8 +254,9 @@ def test_minimization_removes_the_dependence():
 def test_state_dict_holds_fit_and_optimizer(estimator):
     x, y = gaussian_pairs(200, 3, 0.5)
     club = CLUBLoss(3, 3, estimator).double()
-    with pytest.raises(RuntimeError, match='before its first fit'):
-        club.eval()(x, y)
+    for call in (club.eval(), club.bound):
+        with pytest.raises(RuntimeError, match='before its first fit'):
+            call(x, y)
     club.train()(x, y)
 
     other = CLUBLoss(3, 3, estimator).double()
@@ -357,3 +359,77 @@ def test_rejects_input():
 def test_estimator_classes():
     assert isinstance(CLUBLoss(4, 3).estimator, LinearGaussian)
     assert 'MLPGaussian' in str(CLUBLoss(4, 3, 'mlp'))
+
+
+def low_rank(num_rows: int, channels: int, rank: int, offset: float):
+    x = torch.randn(num_rows, rank) @ torch.randn(rank, channels)
+    return x + offset, torch.randn(num_rows, channels)
+
+
+@pytest.mark.filterwarnings('ignore:.*was fitted on')
+@pytest.mark.parametrize('frozen', [True, False])
+@pytest.mark.parametrize('offset', [0.0, 10.0])
+@pytest.mark.parametrize(
+    ('num_rows', 'channels', 'rank'),
+    [(7050, 32, 1), (2000, 128, 2), (500, 256, 2), (20, 32, 20)],
+)
+def test_redundant_columns(num_rows, channels, rank, offset, frozen):
+    """As in the columns they depend on: the bound sees the space, only."""
+    x, y = low_rank(num_rows, channels, rank, offset)
+    x.requires_grad_()
+    loss = CLUBLoss(channels, channels, frozen=frozen)(x, y)
+    loss.backward()
+    assert x.grad.isfinite().all()
+    assert loss.isfinite()
+    if rank < num_rows / 4:
+        bias = channels * rank / num_rows
+        assert float(loss) == pytest.approx(bias, rel=0.8)
+        assert x.grad.norm() < 10
+
+
+def test_correction_is_for_the_rows_of_the_fit():
+    rho, bound = 0.671706, 16.442
+    club = CLUBLoss(20, 20, unbiased=True).double()
+    club(*gaussian_pairs(5000, 20, rho))
+    fresh = [
+        float(club.eval()(*gaussian_pairs(5000, 20, rho))) for _ in range(20)
+    ]
+    assert sum(fresh) / 20 == pytest.approx(bound, rel=0.03)
+
+
+def test_own_optimizer_may_evaluate_and_reset():
+    x, y = gaussian_pairs(100, 3, 0.5)
+    club = CLUBLoss(3, 3).double()
+    club.estimator_parameters()
+    assert club.eval()(x, y).isfinite()
+    club.reset_parameters()
+    assert (club.estimator.weight == 0).all()
+
+
+@pytest.mark.parametrize('estimator', ['linear', 'mlp'])
+@pytest.mark.parametrize(
+    'dtypes',
+    [
+        (torch.float32, torch.float64, torch.float64),
+        (torch.float64, torch.float32, torch.float32),
+        (torch.float32, torch.float32, torch.bfloat16),
+    ],
+)
+def test_mixed_types(estimator, dtypes):
+    module, x_type, y_type = dtypes
+    x, y = gaussian_pairs(2000, 3, 0.6)
+    club = CLUBLoss(3, 3, estimator).to(module)
+    out = club(x.to(x_type), y.to(y_type))
+    assert out.isfinite()
+    assert club.learning_loss(x.to(x_type), y.to(y_type)).isfinite()
+    if estimator == 'linear':
+        expected = CLUBLoss(3, 3).double()(x, y)
+        assert float(out) == pytest.approx(float(expected), rel=0.03)
+
+
+def test_inductor():
+    x, y = torch.randn(2, 100, 4)
+    club = CLUBLoss(4, 4)
+    expected = club(x, y)
+    compiled = torch.compile(club.bound, fullgraph=True)
+    torch.testing.assert_close(compiled(x, y), expected)

@@ -141,6 +141,9 @@ def test_compile_fullgraph():
     compiled = torch.compile(loss, fullgraph=True, backend='aot_eager')
     torch.testing.assert_close(compiled(x, y), naive(x, y))
 
+    inductor = torch.compile(loss, fullgraph=True)
+    torch.testing.assert_close(inductor(x, y), naive(x, y))
+
     chunked = torch.compile(SoloSimLoss(chunk_size=4), backend='aot_eager')
     torch.testing.assert_close(grads(chunked, x, y), grads(naive, x, y))
 

@@ -210,9 +210,8 @@ def test_golden_gradients(golden):
     loss.backward()
 
     grads = {name: p.grad for name, p in model.named_parameters()}
-    # What was recorded for the estimator is not the gradient of the total
-    # loss alone: it adds up with what an earlier fit of its own had left, at
-    # weights that were not recorded. The released code discards it.
+    # The records of the estimator are not the gradient of the recorded total
+    # loss; why is not known. Ours is tested by finite differences, below.
     expected = {
         name: value
         for name, value in golden.state('grad/').items()
@@ -225,6 +224,25 @@ def test_golden_gradients(golden):
             assert grads[name].abs().max() < 1e-12
             continue
         assert_close(grads[name], value, 1e-7, name)
+
+
+def test_estimator_gradient_by_finite_differences(golden):
+    model = golden.model()
+    tensors = model.estimator.tensors()
+    for tensor in tensors:
+        tensor.requires_grad_()
+    golden.loss(model)[0].backward()
+    for tensor in tensors:
+        index = int(tensor.grad.abs().argmax())
+        values = []
+        for step in (1e-6, -1e-6):
+            with torch.no_grad():
+                tensor.view(-1)[index] += step
+                values.append(golden.loss(model)[0])
+                tensor.view(-1)[index] -= step
+        expected = (values[0] - values[1]) / 2e-6
+        out = tensor.grad.view(-1)[index]
+        torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_golden_estimator_steps(golden):
@@ -300,6 +318,11 @@ def test_evaluation_returns_the_embedding_of_the_last_step():
     assert torch.equal(fresh, before)
     assert not torch.equal(model.train().get_embedding(**inputs), before)
 
+    kept = model.eval().get_embedding(**inputs)
+    model.train().loss(triplets=TRIPLETS, **inputs)
+    assert torch.equal(kept, before)
+    model.last_embedding.copy_(before)
+
     other = ReleasedSEA(U, I, SIZES)
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.eval().get_embedding(**inputs), before)
@@ -354,3 +377,18 @@ def test_no_estimator_among_the_parameters():
 def test_rejects_other_than_two_modalities():
     with pytest.raises(ValueError, match='exactly two'):
         ReleasedSEA(U, I, {'text': 7})
+
+
+def test_new_items_are_placed_by_their_features():
+    model = ReleasedSEA(U, I, SIZES)
+    modal_x = small_graph()['modal_x']
+    alone = model.get_embedding(modal_x, torch.empty(2, 0, dtype=torch.long))
+    torch.testing.assert_close(model.get_item_embedding(modal_x), alone[U:])
+    new = {name: torch.randn(3, size) for name, size in SIZES.items()}
+    assert model.get_item_embedding(new).shape == (3, 128)
+
+
+def test_rejects_a_wrong_number_of_items():
+    inputs = small_graph()
+    with pytest.raises(ValueError, match='41 rows'):
+        ReleasedSEA(U, I + 1, SIZES).get_embedding(**inputs)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.utils import to_torch_csr_tensor
 
-from pyg_sea.nn import SEA, BPRLoss
+from pyg_sea.nn import SEA, BPRLoss, NegativeL2Loss, ReleasedSEA
 
 U, I = 7, 150  # noqa: E741
 SIZES = {'image': 12, 'text': 6, 'v1.5': 9}
@@ -195,7 +195,14 @@ def test_paper_settings():
     assert club.negatives == 'permute'
     assert club.estimator.num_steps == 50
     assert club.estimator.sizes[0] == (32, 8)
-    assert SEA.paper(U, I, SIZES, hidden_channels=16, generic_channels=4)
+
+    model = SEA.paper(U, I, SIZES, hidden_channels=16)
+    assert model.separate.splits['x_text'].generic_channels == 8
+    model = SEA.paper(U, I, SIZES, club_kwargs={'num_steps': 5})
+    club = model.separate.distances['x_text']
+    assert (club.estimator.num_steps, club.negatives) == (5, 'permute')
+    model = SEA.paper(U, I, SIZES, distance='negative_l2')
+    assert isinstance(model.separate.distances['x_text'], NegativeL2Loss)
 
 
 def test_one_modality():
@@ -260,6 +267,8 @@ def test_rejects_arguments():
         SEA(U, 0, SIZES)
     with pytest.raises(ValueError, match='in_channels'):
         SEA(U, I, {})
+    with pytest.raises(ValueError, match='unique_channels'):
+        SEA(U, I, SIZES, unique_channels=10)
 
 
 def test_rejects_input():
@@ -271,3 +280,59 @@ def test_rejects_input():
     with pytest.raises(ValueError, match=f'{I} rows'):
         model.get_embedding(**graph(num_items=I - 1))
     assert 'SEA(7, 150' in str(model)
+
+
+@pytest.mark.parametrize('make', [SEA, SEA.paper, ReleasedSEA])
+def test_half_precision(make):
+    sizes = {'image': 12, 'text': 6}
+    model, inputs = make(U, I, sizes), with_weights(graph(sizes=sizes))
+    expected, _ = model.loss(triplets=TRIPLETS, **inputs)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        loss, _ = model.loss(triplets=TRIPLETS, **inputs)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(
+        float(expected.detach()), rel=0.1
+    )
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+    inputs['modal_x'] = {m: x.bfloat16() for m, x in inputs['modal_x'].items()}
+    out = model.bfloat16().get_embedding(**inputs)
+    assert out.dtype == torch.bfloat16
+    assert out.isfinite().all()
+
+
+def test_inference_mode_then_training():
+    model, inputs = SEA(U, I, SIZES), graph()
+    with torch.inference_mode():
+        model.eval().get_embedding(**inputs)
+    model.train().loss(triplets=TRIPLETS, **inputs)[0].backward()
+
+
+def test_no_parameter_is_unused_in_data_parallel_training(tmp_path):
+    """DDP stops in the second step if a parameter got no gradient."""
+    torch.distributed.init_process_group(
+        'gloo', f'file://{tmp_path / "store"}', rank=0, world_size=1
+    )
+
+    class Step(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = SEA(U, I, SIZES)
+
+        def forward(self, inputs):
+            return self.model.loss(triplets=TRIPLETS, **inputs)[0]
+
+    try:
+        step = torch.nn.parallel.DistributedDataParallel(Step())
+        inputs = graph()
+        for _ in range(3):
+            step(inputs).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_new_items_get_gradients():
+    model = SEA(U, I, SIZES)
+    model.get_item_embedding(graph(num_items=3)['modal_x']).sum().backward()
+    conv = model.encoder.convs['x_text']
+    assert conv.mlp.lins[0].weight.grad.abs().sum() > 0
