@@ -22,8 +22,7 @@ def environment() -> dict[str, Any]:
         check=True,
     ).stdout.strip()
     return {
-        'machine': f'{processor()}, {os.cpu_count()} cores, '
-        f'{torch.get_num_threads()} threads',
+        'machine': f'{processor()}, {os.cpu_count()} cores',
         'python': platform.python_version(),
         'torch': torch.__version__,
         'torch_geometric': torch_geometric.__version__,

@@ -38,7 +38,8 @@ def section(run: Path, out: Path) -> str:
         f'```sh\n{command(result["arguments"])}\n```',
         f'{result["model"]}: best epoch {result["best_epoch"]} of '
         f'{result["epochs"]}, {result["seconds"]:.0f} s with early stopping; '
-        f'commit `{result["commit"]}`, seed {result["arguments"]["seed"]}.',
+        f'commit `{result["commit"]}`, seed {result["arguments"]["seed"]}, '
+        f'{result["versions"]["machine"]}, beside other jobs.',
         markdown(test),
         'Validation at that epoch: '
         + ', '.join(f'{k} {v:.4f}' for k, v in result['validation'].items())

@@ -176,9 +176,8 @@ def load(args: argparse.Namespace, published: Published) -> HeteroData:
             modalities=pairs(args.modality) or None,
             normalize=normalize,
         )[0]
-    return ModalKNNGraph(
-        10, graph_weights(args, published), neighbors=neighbors
-    )(data)
+    weights = graph_weights(args, published)
+    return ModalKNNGraph(10, weights, neighbors=neighbors)(data)
 
 
 def graph_weights(

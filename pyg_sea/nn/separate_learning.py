@@ -22,6 +22,10 @@ class SeparateLearningOutput(NamedTuple):
             :obj:`"align/<later>-<earlier>"` per pair of modalities and
             :obj:`"distance/<modality>"`.
 
+    Shapes:
+        - **parts:** :math:`(N, D_g)` and :math:`(N, D_u)` per modality
+        - **loss** and every term: scalars, in nats
+
     Example:
         >>> import torch
         >>> from pyg_sea.nn import SeparateLearningOutput

@@ -8,10 +8,12 @@ class ModalParts(NamedTuple):
     r"""The two parts of one modality.
 
     Args:
-        generic (torch.Tensor): What the modalities share,
-            :math:`(N, D_g)`.
-        unique (torch.Tensor): What only this modality knows,
-            :math:`(N, D_u)`.
+        generic (torch.Tensor): What the modalities share.
+        unique (torch.Tensor): What only this modality knows.
+
+    Shapes:
+        - **generic:** :math:`(N, D_g)`
+        - **unique:** :math:`(N, D_u)`
 
     Example:
         >>> import torch

@@ -16,23 +16,26 @@ class Recommender(Module, ABC):
 
     All methods read the same inputs, with defaults for what a graph lacks;
     :func:`pyg_sea.transforms.model_inputs` makes them from a
-    :class:`~torch_geometric.data.HeteroData`:
-
-    * :obj:`modal_x` (dict[str, torch.Tensor]): raw item features per
-      modality, :math:`(I, F_m)`.
-    * :obj:`edge_index` (torch.Tensor or SparseTensor): the interactions,
-      :math:`(2, |\mathcal{E}|)` over :math:`U + I` nodes, users first, both
-      directions.
-    * :obj:`edge_weight` (torch.Tensor, optional): one weight per
-      interaction, :math:`(|\mathcal{E}|)`.
-    * :obj:`item_edge_index` (torch.Tensor or SparseTensor, optional): the
-      item-item graph, :math:`(2, |\mathcal{E}_S|)` over :math:`I` items.
-    * :obj:`item_edge_weight` (torch.Tensor, optional): its weights,
-      :math:`(|\mathcal{E}_S|)`.
+    :class:`~torch_geometric.data.HeteroData`.
 
     Args:
         num_users (int): The number of users :math:`U`.
         num_items (int): The number of items :math:`I`.
+
+    Shapes:
+        - **modal_x** (dict[str, torch.Tensor]): raw item features per
+          modality, :math:`(I, F_m)`
+        - **edge_index** (torch.Tensor or SparseTensor): the interactions,
+          :math:`(2, |\mathcal{E}|)` over :math:`U + I` nodes, users first,
+          both directions, or a sparse matrix
+        - **edge_weight** (torch.Tensor): one weight per interaction,
+          :math:`(|\mathcal{E}|)` *(optional)*
+        - **item_edge_index** (torch.Tensor or SparseTensor): the item-item
+          graph, :math:`(2, |\mathcal{E}_S|)` over :math:`I` items
+          *(optional)*
+        - **item_edge_weight** (torch.Tensor): its weights,
+          :math:`(|\mathcal{E}_S|)` *(optional)*
+        - **output:** embeddings :math:`(U + I, D)`, users first
 
     Raises:
         ValueError: If a number is not positive.
