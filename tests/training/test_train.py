@@ -35,6 +35,11 @@ def make(name, data):
     widths = {name: x.size(1) for name, x in modal_x.items()}
     if name == 'SEA':
         return SEA(60, 40, widths, hidden_channels=8)
+    if name == 'SEA.paper':  # With the optimizers of its estimators.
+        club_kwargs = {'num_steps': 2}
+        return SEA.paper(
+            60, 40, widths, hidden_channels=8, club_kwargs=club_kwargs
+        )
     return ReleasedSEA(60, 40, widths, hidden_channels=8, num_steps=2)
 
 
@@ -141,7 +146,7 @@ def test_early_stopping_and_more_patience(tmp_path):
     assert run(4, resume=True).num_epochs == 5
 
 
-@pytest.mark.parametrize('model', ['tiny', 'SEA', 'ReleasedSEA'])
+@pytest.mark.parametrize('model', ['tiny', 'SEA', 'SEA.paper', 'ReleasedSEA'])
 @pytest.mark.parametrize('how', ['finished', 'killed'])
 def test_resume_is_bit_for_bit(tmp_path, model, how):
     data = fake_data()
