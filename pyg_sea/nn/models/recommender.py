@@ -128,7 +128,8 @@ class Recommender(Module, ABC):
         out = self.get_embedding(
             modal_x, edge_index, edge_weight, item_edge_index, item_edge_weight
         )
-        return (out[edge_label_index[0]] * out[edge_label_index[1]]).sum(-1)
+        src, dst = (out.index_select(0, index) for index in edge_label_index)
+        return (src * dst).sum(dim=-1)
 
     @staticmethod
     def triplet_scores(
@@ -143,10 +144,12 @@ class Recommender(Module, ABC):
             triplets (torch.Tensor): Local ids of users, positive items and
                 negative items, :math:`(3, B)`.
         """
+        # The backward pass of indexing by brackets adds up in any order.
         users, pos_items, neg_items = triplets
-        x = x_user[users]
-        pos_score = (x * x_item[pos_items]).sum(dim=-1)
-        return pos_score, (x * x_item[neg_items]).sum(dim=-1)
+        x = x_user.index_select(0, users)
+        pos_score = (x * x_item.index_select(0, pos_items)).sum(dim=-1)
+        neg_score = (x * x_item.index_select(0, neg_items)).sum(dim=-1)
+        return pos_score, neg_score
 
     @torch.no_grad()
     def recommend(

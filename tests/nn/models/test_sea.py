@@ -336,3 +336,19 @@ def test_new_items_get_gradients():
     model.get_item_embedding(graph(num_items=3)['modal_x']).sum().backward()
     conv = model.encoder.convs['x_text']
     assert conv.mlp.lins[0].weight.grad.abs().sum() > 0
+
+
+def test_gradients_are_the_same_every_time():
+    """With many threads and repeated ids, too."""
+    x_user, x_item = torch.randn(30, 64), torch.randn(30, 64)
+    triplets = torch.randint(30, (3, 20_000))
+
+    def grads():
+        leaves = [x.clone().requires_grad_() for x in (x_user, x_item)]
+        pos, neg = SEA.triplet_scores(*leaves, triplets)
+        return torch.autograd.grad(BPRLoss()(pos, neg), leaves)
+
+    expected = grads()
+    for _ in range(5):
+        for out, value in zip(grads(), expected):
+            assert torch.equal(out, value)
