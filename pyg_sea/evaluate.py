@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,13 @@ from torch_geometric.metrics import (
 from torch_geometric.utils import coalesce
 
 from pyg_sea._rows import Rows, check_pairs
+from pyg_sea.nn.distributed import (
+    gather_rows,
+    share,
+    share_sizes,
+    sum_over_ranks,
+    world_size,
+)
 from pyg_sea.recommend import Scorer, probe, top_k
 
 __all__ = ['METRICS', 'evaluate']
@@ -46,6 +54,7 @@ def evaluate(
     k: int | Sequence[int] = (10, 20),
     metrics: str | Sequence[str] = ('recall', 'ndcg'),
     batch_size: int | None = None,
+    sync: bool = False,
 ) -> dict[str, float]:
     r"""Ranks all items for every user with a held-out item and averages
     PyG's metrics over these users.
@@ -69,6 +78,10 @@ def evaluate(
             `'map'`, `'hit_ratio'`, `'mrr'` (default: `('recall', 'ndcg')`).
         batch_size: Users scored at a time (default: `None`, as many as keep
             the scores within 16 MiB on CPU and 1 GiB on GPU).
+        sync: Whether the processes of :mod:`torch.distributed`, all called
+            with the same arguments, rank a share of the users each. All of
+            them return the same. Without, processes do not communicate
+            (default: `False`).
 
     Shapes:
         - `edge_label_index`: `[2, L]`
@@ -78,7 +91,8 @@ def evaluate(
     `{'recall@10': 0.06, 'recall@20': 0.10, 'ndcg@10': 0.03, ...}`.
 
     Raises a `ValueError` if an argument is malformed or no user remains, and
-    a `FloatingPointError` if a score is NaN or inf.
+    a `FloatingPointError` if a score is NaN or inf, with `sync` in all
+    processes.
 
     Example:
         >>> import torch
@@ -121,17 +135,49 @@ def evaluate(
             for cutoff in cutoffs
         }
     ).to(device)
+    for metric in collection.values():
+        # Else torchmetrics waits for other processes, which may not be here.
+        metric.distributed_available_fn = lambda: False
+    rank_items = _rank_shared if sync and world_size() > 1 else _rank
     rows = Rows(labels, int(users[-1]) + 1)
     for chunk in users.split(_MAX_USERS):
-        top = top_k(scorer, chunk, max(cutoffs), train_edge_index, batch_size)
+        items = rank_items(
+            scorer, chunk, max(cutoffs), train_edge_index, batch_size
+        )
         position, entry = rows.of(chunk)
         # PyG reads -1 as the last item of the row before.
-        items = top.items.where(top.items >= 0, num_items)
+        items = items.where(items >= 0, num_items)
         collection.update(items, torch.stack([position, rows.col[entry]]))
     values = collection.compute()
     return dict(
         zip(values, torch.stack([*values.values()]).tolist(), strict=True)
     )
+
+
+def _rank(scorer: Scorer, users: Tensor, *args: Any) -> Tensor:
+    return top_k(scorer, users, *args).items
+
+
+def _rank_shared(scorer: Scorer, users: Tensor, k: int, *args: Any) -> Tensor:
+    # Rankings are gathered, not the sums of metrics, so that these are added
+    # up in the order of a single process.
+    sizes = share_sizes(users.numel())
+    users = users[share(users.numel())]
+    error: FloatingPointError | None = None
+    try:
+        items = _rank(scorer, users, k, *args)
+    except FloatingPointError as caught:
+        error = caught
+        items = users.new_full((users.numel(), k), -1)
+    # One process alone must not raise, as the others would wait for it.
+    failed = torch.tensor(float(error is not None), device=users.device)
+    if bool(sum_over_ranks(failed)[0]):
+        raise error or FloatingPointError(
+            "'scorer' needs to return finite scores (got NaN or inf in "
+            'another process): check the embeddings or features it was made '
+            'from'
+        )
+    return gather_rows(items, sizes)
 
 
 def with_history(

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import subprocess
@@ -90,9 +91,11 @@ def test_missing_files_say_what_to_do(tmp_path):
     assert 'baby.inter' in done.stderr
 
 
-def test_plug_into_lightgcn(monkeypatch):
+@pytest.mark.parametrize('model', ['lightgcn', 'vbpr', 'freedom'])
+def test_plug_into(monkeypatch, model):
     monkeypatch.syspath_prepend(EXAMPLES)
-    import plug_into_lightgcn
-
-    metrics = plug_into_lightgcn.run(use_features=True, num_epochs=1)
-    assert 0 < metrics['recall@20'] < 1
+    example = importlib.import_module(f'plug_into_{model}')
+    without = example.run(False, num_epochs=1)
+    with_parts = example.run(True, num_epochs=1)
+    assert 0 < with_parts['recall@20'] < 1
+    assert with_parts != without

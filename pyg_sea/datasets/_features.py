@@ -1,7 +1,8 @@
-"""Feature matrices are read and cleaned here, and nowhere else."""
+"""Feature matrices are checked and cleaned here, and nowhere else."""
 
+import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -10,41 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyg_sea.datasets._matrix import Matrix
+from pyg_sea.datasets._moments import Moments
+from pyg_sea.datasets._npy import CleanedCopies, read_npy, write_npy
+
 Normalize: TypeAlias = Literal['l2', 'standard'] | None
 NormalizeArg: TypeAlias = Normalize | Mapping[str, Normalize]
-
-
-def read_npy(path: Path) -> NDArray[Any]:
-    """Read one `.npy` file without ever unpickling anything.
-
-    Raises a `FileNotFoundError` when it is not there, a `ValueError` when it
-    is cut short, pickled or no `.npy` file.
-    """
-    if not path.is_file():
-        there = sorted(p.name for p in path.parent.glob('*.npy'))
-        raise FileNotFoundError(
-            f"the feature file '{path}' does not exist (.npy files in that "
-            f"folder: {there}). Name the files with 'modalities', e.g. "
-            "{'image': 'image_feat.npy'}"
-        )
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (EOFError, OSError, ValueError) as error:
-        if 'pickle' in str(error):
-            raise ValueError(
-                f"'{path}' holds pickled objects or is no .npy file; it "
-                'needs to be a plain array of floats, written with np.save '
-                '(pickles are never loaded: they can run code)'
-            ) from error
-        raise ValueError(
-            f"'{path}' cannot be read as .npy, it is cut short or damaged: "
-            f'{error}. Fetch or write it again'
-        ) from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(
-            f"'{path}' is a .npz archive; one .npy file per modality is needed"
-        )
-    return array
 
 
 def _some(labels: Sequence[Any] | NDArray[Any]) -> str:
@@ -52,58 +24,108 @@ def _some(labels: Sequence[Any] | NDArray[Any]) -> str:
     return head + (', ...' if len(labels) > 5 else '')
 
 
-def _to_float32(
-    name: str, x: Any, row_names: NDArray[Any] | None
-) -> NDArray[np.float32]:
-    array = x.detach().cpu() if isinstance(x, Tensor) else np.asarray(x)
-    if isinstance(array, Tensor):
-        # NumPy has no bfloat16.
-        array = (array.float() if array.is_floating_point() else array).numpy()
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(
-            f"the features of modality '{name}' need the shape [num_items, "
-            f'width] with a width of at least 1 (got {list(array.shape)})'
-        )
-    if not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(
-            f"the features of modality '{name}' need to be floats (got "
-            f'{array.dtype}); if these numbers are no ids or codes, convert '
-            'them with .astype(np.float32)'
-        )
-    with np.errstate(over='ignore'):
-        out = np.array(array, dtype=np.float32, order='C')
-    bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
-    if len(bad) > 0:
+class _Cleaner:
+    """Reads a matrix once to check it, and again to normalise it."""
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        how: Normalize,
+        row_names: NDArray[Any] | None = None,
+        hash_content: bool = False,
+    ) -> None:
+        self.matrix = matrix
+        self.how = how
+        self.has_features = np.zeros(len(matrix), dtype=bool)
+        self.content = hashlib.sha256(str(matrix.shape).encode())
+        self.moments = Moments()
+        bad = []
+        for rows, x in matrix.chunks():
+            finite = np.isfinite(x).all(axis=1)
+            if not finite.all():
+                bad.append(rows.start + np.flatnonzero(~finite))
+            has_features = x.any(axis=1)
+            self.has_features[rows] = has_features
+            if how == 'standard' and not bad:
+                self.moments.add(x[has_features].astype(np.float64))
+            if hash_content:
+                self.content.update(x.data)
+        if bad:
+            self._refuse(np.concatenate(bad), row_names)
+
+    def _refuse(
+        self, bad: NDArray[np.int64], row_names: NDArray[Any] | None
+    ) -> None:
         where = 'rows' if row_names is None else 'items'
         labels = bad if row_names is None else row_names[bad]
         raise ValueError(
-            f"the features of modality '{name}' hold NaN, infinite or larger "
-            f'than float32 values in {len(bad):,} of {len(out):,} {where}: '
-            f'{_some(labels)}. Repair them, or set the whole row to zero for '
-            'an item that lacks this modality'
+            f"the features of modality '{self.matrix.name}' hold NaN, "
+            f'infinite or larger than float32 values in {len(bad):,} of '
+            f'{len(self.matrix):,} {where}: {_some(labels)}. Repair them, or '
+            'set the whole row to zero for an item that lacks this modality'
         )
-    return out
+
+    @property
+    def num_zero(self) -> int:
+        return int((~self.has_features).sum())
+
+    def chunks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield normalised rows."""
+        for rows, x in self.matrix.chunks():
+            there = self.has_features[rows]
+            if self.how == 'l2':
+                # Scaling by the largest entry keeps the squares in range.
+                x /= np.where(there, np.abs(x).max(axis=1), 1)[:, None]
+                norm = np.linalg.norm(x, axis=1)
+                x /= np.where(there, norm, 1)[:, None]
+            elif self.how == 'standard' and there.any():
+                x[there] = self.moments.standardize(x[there])
+            yield rows, x
 
 
-def _normalize(
-    x: NDArray[Any], has_features: NDArray[np.bool_], how: Normalize
-) -> NDArray[Any]:
-    if how == 'l2':
-        # Scaling by the largest entry first keeps the squares in range.
-        largest = np.abs(x).max(axis=1, keepdims=True)
-        x = x / np.where(has_features[:, None], largest, 1)
-        norm = np.linalg.norm(x, axis=1, keepdims=True)
-        x = x / np.where(has_features[:, None], norm, 1)
-    elif how == 'standard' and has_features.any():
-        rows = x[has_features].astype(np.float64)
-        mean, std = rows.mean(axis=0), rows.std(axis=0)
-        # The standard deviation of a constant column is rounding noise.
-        constant = std <= 1e-7 * np.abs(mean)
-        scale = np.where(constant, 1, std) * np.sqrt(x.shape[1])
-        rows = np.where(constant, 0, (rows - mean) / scale)
-        x = np.zeros_like(x)
-        x[has_features] = rows
-    return x
+def _in_memory(
+    matrix: Matrix, how: Normalize, row_names: NDArray[Any] | None
+) -> tuple[Tensor, int]:
+    cleaner = _Cleaner(matrix, how, row_names)
+    out = np.empty(matrix.shape, np.float32)
+    for rows, x in cleaner.chunks():
+        out[rows] = x
+    return torch.from_numpy(out), cleaner.num_zero
+
+
+def _on_disk(
+    matrix: Matrix,
+    how: Normalize,
+    row_names: NDArray[Any] | None,
+    cache_dir: Path,
+    half: bool,
+) -> tuple[Tensor, int]:
+    mapped = matrix.mapped() if how is None else None
+    if mapped is not None and (half or mapped.dtype == torch.float32):
+        return mapped, _Cleaner(matrix, how, row_names).num_zero
+
+    dtype = np.float16 if half and matrix.is_half else np.float32
+    cleaner = None
+    source: Path | bytes | None = matrix.source
+    if source is None:
+        cleaner = _Cleaner(matrix, how, row_names, hash_content=True)
+        source = cleaner.content.digest()
+    copies = CleanedCopies(cache_dir, source, f'{how} {dtype.__name__}')
+    found = copies.find()
+    if found is None:
+        cleaner = cleaner or _Cleaner(matrix, how, row_names)
+        found = copies.path(cleaner.num_zero), cleaner.num_zero
+        try:
+            chunks = (x for _, x in cleaner.chunks())
+            write_npy(found[0], matrix.shape, dtype, chunks)
+        except OSError as error:
+            raise OSError(
+                f"the features of modality '{matrix.name}' need a cleaned "
+                f"copy in '{cache_dir}', which cannot be written: {error}. "
+                "Name another folder with 'cache_dir'"
+            ) from error
+    path, num_zero = found
+    return torch.from_numpy(read_npy(path)), num_zero
 
 
 def normalize_of(name: str, normalize: NormalizeArg) -> Normalize:
@@ -135,6 +157,8 @@ def clean_features(
     features: Mapping[str, Any],
     normalize: NormalizeArg = None,
     row_names: NDArray[Any] | None = None,
+    cache_dir: Path | None = None,
+    half: bool = True,
 ) -> dict[str, Tensor]:
     """Turn feature matrices as found in the wild into float32 tensors.
 
@@ -146,9 +170,13 @@ def clean_features(
             sets it per modality. All-zero rows stay zero, and do not
             count in the statistics.
         row_names: What messages call the rows (default: row numbers).
+        cache_dir: If given, tensors are memory-mapped: over the files that
+            matrices are mapped from, where these hold what is wanted, else
+            over cleaned copies, which are kept here (default: `None`).
+        half: Whether mapped float16 stays float16 (default: `True`).
 
     Raises a `TypeError` or `ValueError` on anything else than finite floats
-    with one row per item.
+    with one row per item, and an `OSError` if a copy cannot be written.
     """
     if len(features) == 0:
         raise ValueError('at least one modality with features is needed')
@@ -159,18 +187,20 @@ def clean_features(
 
     out: dict[str, Tensor] = {}
     for name, x in features.items():
-        array = _to_float32(name, x, row_names)
-        has_features = (array != 0).any(axis=1)
-        num_zero = len(array) - int(has_features.sum())
+        matrix = x if isinstance(x, Matrix) else Matrix(name, x)
+        how = normalize_of(name, normalize)
+        if cache_dir is None:
+            out[name], num_zero = _in_memory(matrix, how, row_names)
+        else:
+            out[name], num_zero = _on_disk(
+                matrix, how, row_names, cache_dir, half
+            )
         if num_zero > 0:
             warnings.warn(
-                f"modality '{name}': {num_zero:,} of {len(array):,} items "
+                f"modality '{name}': {num_zero:,} of {len(matrix):,} items "
                 'have all-zero features',
                 stacklevel=4,
             )
-        how = normalize_of(name, normalize)
-        normalized = _normalize(array, has_features, how)
-        out[name] = torch.from_numpy(normalized).float()
 
     sizes = {name: x.size(0) for name, x in out.items()}
     if len(set(sizes.values())) > 1:

@@ -12,9 +12,10 @@ from pyg_sea.datasets._features import (
     NormalizeArg,
     check_normalize,
     clean_features,
-    read_npy,
 )
 from pyg_sea.datasets._interactions import read_inter
+from pyg_sea.datasets._matrix import Matrix
+from pyg_sea.datasets._npy import read_npy
 
 # What MMRec's own preprocessing writes beside NAME.inter.
 ID_MAPS = {'user': 'u_id_mapping.csv', 'item': 'i_id_mapping.csv'}
@@ -53,6 +54,8 @@ def read_folder(
     item: str = 'itemID',
     label: str = 'x_label',
     weight: str | None = None,
+    cache_dir: Path | None = None,
+    half: bool = True,
 ) -> HeteroData:
     """Read `NAME.inter`, one feature file per modality, and id maps if any.
 
@@ -65,6 +68,8 @@ def read_folder(
         item: The column of item ids.
         label: The column of split labels.
         weight: The column of interaction weights, if wanted.
+        cache_dir: As in `clean_features`, like `half`; not `folder`.
+        half: Whether mapped float16 stays float16.
 
     Raises whatever the readers of its parts raise.
     """
@@ -72,9 +77,12 @@ def read_folder(
     interactions = read_inter(
         folder / f'{name}.inter', user, item, label, weight
     )
+    matrices = {}
+    for key, file in modalities.items():
+        path = folder / file
+        matrices[key] = Matrix(key, read_npy(path), source=path)
     features = clean_features(
-        {key: read_npy(folder / file) for key, file in modalities.items()},
-        normalize,
+        matrices, normalize, cache_dir=cache_dir, half=half
     )
     data = build_data(interactions, features)
     for node_type, column in (('user', user), ('item', item)):

@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -50,7 +51,7 @@ class AmazonMultimodal(InMemoryDataset):
     toolbox's folder on Google Drive through `gdown`
     (`pip install "pyg_sea[download]"`). After a download their SHA-256 sums
     are kept in `raw/SHA256SUMS`. The processed data lie in
-    `root/baby/processed`.
+    `root/baby/processed`, in one file that can be memory-mapped.
 
     Args:
         root: The folder in which the catalogues are kept.
@@ -66,6 +67,9 @@ class AmazonMultimodal(InMemoryDataset):
         pre_transform: Applied once, before saving (default: `None`).
         force_reload: Whether to process the raw files again
             (default: `False`).
+        mmap: Whether to memory-map the processed data, and to process them
+            without holding features in memory, which may then be larger. The
+            data are the same (default: `False`).
 
     Shapes:
         - `data['item'].x_image`: `[I, 4096]`; `data['item'].x_text`:
@@ -109,6 +113,8 @@ class AmazonMultimodal(InMemoryDataset):
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         force_reload: bool = False,
+        *,
+        mmap: bool = False,
     ) -> None:
         if name not in self.published:
             raise ValueError(
@@ -119,6 +125,7 @@ class AmazonMultimodal(InMemoryDataset):
         self.normalize = normalize
         self.weight = weight
         self.sha256 = dict(sha256 or {})
+        self.mmap = mmap
         super().__init__(
             str(root), transform, pre_transform, force_reload=force_reload
         )
@@ -171,12 +178,21 @@ class AmazonMultimodal(InMemoryDataset):
         """Read, check and save the published files."""
         for file_name, expected in self.sha256.items():
             verify_sha256(Path(self.raw_dir, file_name), expected)
+        # Cleaned copies are needed until they are in the processed file.
+        with tempfile.TemporaryDirectory(
+            dir=self.processed_dir, ignore_cleanup_errors=True
+        ) as folder:
+            self._read_and_save(Path(folder) if self.mmap else None)
+
+    def _read_and_save(self, cache_dir: Path | None) -> None:
         data = read_folder(
             Path(self.raw_dir),
             self.published[self.name].stem,
             MODALITIES,
             self.normalize,
             weight=self.weight,
+            cache_dir=cache_dir,
+            half=False,
         )
         sizes = _sizes_of(data)
         self._check_published(
@@ -197,7 +213,7 @@ class AmazonMultimodal(InMemoryDataset):
 
     def _load(self, path: str) -> HeteroData:
         # `InMemoryDataset.load` falls back to unpickling; this never does.
-        saved = torch.load(path, weights_only=True)
+        saved = torch.load(path, weights_only=True, mmap=self.mmap)
         advice = 'Process the raw files again with force_reload=True'
         try:
             data = HeteroData.from_dict(saved['data'])

@@ -6,6 +6,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from pyg_sea.datasets._build import warn_isolated
 from pyg_sea.datasets._features import NormalizeArg
 from pyg_sea.datasets._folder import read_folder
+from pyg_sea.datasets._npy import cache_dir_of
 
 Transform = Callable[[HeteroData], HeteroData]
 
@@ -25,8 +26,11 @@ class MMRecDataset(InMemoryDataset):
     external ids become `data['user'].external_id` and
     `data['item'].external_id`.
 
-    The folder is only ever read: everything is kept in memory, nothing is
-    cached on disk.
+    The folder is only ever read. Features are kept in memory, and nothing is
+    cached on disk, unless `mmap` is set: then they may be larger than memory.
+    Files that hold what is wanted, C-ordered float32 or float16 to be left as
+    it is, are mapped themselves; of others, or with `normalize`, a cleaned
+    copy is written once, and again when the file has changed.
 
     Args:
         root: The folder that holds `NAME.inter`, or the one above with
@@ -46,12 +50,18 @@ class MMRecDataset(InMemoryDataset):
         label: The column of split labels (default: `'x_label'`).
         weight: The column of interaction weights, such as ratings, that
             become the `edge_weight` of train edges (default: `None`).
+        mmap: Whether features are memory-mapped. They are equal to those in
+            memory, but for float16, which stays float16 (default: `False`).
+        cache_dir: The folder of cleaned copies if `mmap` is set. Any of them
+            may be removed (default: `None`, `pyg_sea` in PyG's home,
+            `~/.cache/pyg`).
         transform: Applied on every access (default: `None`).
         pre_transform: Applied once, on loading (default: `None`).
 
     Shapes:
         - `data['user'].num_nodes`, `data['item'].num_nodes`: U and I
-        - `data['item']['x_<modality>']`: `[I, width]`, float32
+        - `data['item']['x_<modality>']`: `[I, width]`, float32; with `mmap`,
+          what was float16 stays so
         - `data['user', 'buys', 'item'].edge_index`: `[2, E]`, the train
           edges, with `edge_weight` `[E]` if asked for
         - `data['user', 'buys', 'item'].val_edge_index` and
@@ -62,8 +72,8 @@ class MMRecDataset(InMemoryDataset):
     columns, ids that are no integers, negative or beyond the features' rows,
     gaps in the user ids, repeated pairs, unknown labels, empty splits, and
     features that are cut short, pickled, no matrix, no floats or not finite.
-    Warns with counts of all-zero feature rows and of users and items without
-    a train edge.
+    Raises an `OSError` if a cleaned copy cannot be written. Warns with counts
+    of all-zero feature rows and of users and items without a train edge.
 
     Example:
         >>> import tempfile
@@ -97,6 +107,9 @@ class MMRecDataset(InMemoryDataset):
         weight: str | None = None,
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
+        *,
+        mmap: bool = False,
+        cache_dir: str | Path | None = None,
     ) -> None:
         folder, self.name = _find(Path(root).expanduser(), name)
         super().__init__(str(root), transform, pre_transform)
@@ -109,6 +122,7 @@ class MMRecDataset(InMemoryDataset):
             item,
             label,
             weight,
+            cache_dir_of(mmap, cache_dir),
         )
         warn_isolated(data)
         self.data = data if pre_transform is None else pre_transform(data)

@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from pyg_sea.datasets._interactions import (
     require_columns,
     to_weight,
 )
+from pyg_sea.datasets._matrix import select_rows
+from pyg_sea.datasets._npy import cache_dir_of
 from pyg_sea.datasets._splits import (
     leave_last_out_split,
     random_split,
@@ -36,6 +39,9 @@ def from_pandas(
     item_ids: Sequence[Any] | NDArray[Any] | None = None,
     normalize: NormalizeArg = None,
     seed: int = 0,
+    *,
+    mmap: bool = False,
+    cache_dir: str | Path | None = None,
 ) -> HeteroData:
     r"""Turns a table of interactions and the items' features into the
     :class:`~torch_geometric.data.HeteroData` that all of `pyg_sea` works on.
@@ -78,6 +84,12 @@ def from_pandas(
         normalize: As in :class:`~pyg_sea.datasets.MMRecDataset`
             (default: `None`).
         seed: Seeds the random split (default: `0`).
+        mmap: Whether features are memory-mapped, as in
+            :class:`~pyg_sea.datasets.MMRecDataset`. Arrays may be mapped
+            themselves, `np.load(..., mmap_mode='r')`, and are read in chunks
+            then. Copies are known by their content (default: `False`).
+        cache_dir: As in :class:`~pyg_sea.datasets.MMRecDataset`
+            (default: `None`).
 
     Shapes:
         - features: `[num_rows, width]` each
@@ -114,10 +126,11 @@ def from_pandas(
     item_code, items = _number(table['item'], item)
 
     matrices = {
-        name: _select_rows(name, x, items, item_ids)
+        name: select_rows(name, x, items, item_ids)
         for name, x in features.items()
     }
-    cleaned = clean_features(matrices, normalize, items)
+    folder = cache_dir_of(mmap, cache_dir)
+    cleaned = clean_features(matrices, normalize, items, folder)
 
     table = _aggregate(
         table.drop(columns=['user', 'item']), user_code, item_code
@@ -255,43 +268,3 @@ def _aggregate(
             stacklevel=3,
         )
     return out
-
-
-def _select_rows(
-    name: str,
-    x: pd.DataFrame | ArrayLike | Tensor,
-    items: NDArray[Any],
-    item_ids: Sequence[Any] | NDArray[Any] | None,
-) -> Any:
-    matrix: Any
-    if isinstance(x, pd.DataFrame):
-        index, matrix, what = x.index, x.to_numpy(), 'the index'
-    else:
-        matrix = x if isinstance(x, Tensor) else np.asarray(x)
-        rows = range(len(matrix)) if item_ids is None else item_ids
-        index, what = pd.Index(rows), "'item_ids'"
-        if len(index) != len(matrix):
-            raise ValueError(
-                f"'item_ids' needs one id per row of modality '{name}' (got "
-                f'{len(index):,} ids and {len(matrix):,} rows)'
-            )
-    if index.has_duplicates:
-        repeated = index[index.duplicated()].tolist()[0]
-        raise ValueError(
-            f"{what} of modality '{name}' repeats the item id {repeated!r}"
-        )
-    position = index.get_indexer(pd.Index(items))
-    lost = items[position < 0]
-    if len(lost) > 0:
-        hint = (
-            "; say with 'item_ids' which item each row belongs to"
-            if item_ids is None and not isinstance(x, pd.DataFrame)
-            else ''
-        )
-        raise ValueError(
-            f"modality '{name}' has no features for {len(lost):,} of "
-            f'{len(items):,} items, such as {lost.tolist()[0]!r} (known ids: '
-            f'{index[:3].tolist()}, ...). Add rows (all zero if these items '
-            f'lack the modality) or drop the items{hint}'
-        )
-    return matrix[position]

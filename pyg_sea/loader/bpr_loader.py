@@ -7,6 +7,7 @@ from torch import Tensor
 from torch_geometric.utils import cumsum
 
 from pyg_sea._rows import check_pairs
+from pyg_sea.nn import distributed
 
 # Triplets drawn at a time, so that 30 M edges need no 30 M negatives at once.
 _BLOCK_SIZE = 2**20
@@ -25,6 +26,11 @@ class BPRLoader:
     An epoch depends on `seed` and its number only, never on what else has
     drawn random numbers, so that a run can resume anywhere.
 
+    The processes of :mod:`torch.distributed` share every batch: all of them
+    make the same epoch, and each yields its own part of every batch. The
+    parts differ by one triplet at most; they are empty in some processes if
+    the last batch holds fewer triplets than there are processes.
+
     Args:
         edge_index: Train (user, item) pairs, local ids. Batches are drawn on
             its device, without synchronisation.
@@ -35,11 +41,17 @@ class BPRLoader:
             `True`).
         drop_last: Whether to drop a last, smaller batch (default: `False`).
         seed: A non-negative integer (default: `None`, drawn from torch's
-            global generator, which `torch_geometric.seed_everything` seeds).
+            global generator, which `torch_geometric.seed_everything` seeds;
+            with several processes by the first of them).
+        num_replicas: The number of processes that share a batch (default:
+            `None`, those of :mod:`torch.distributed`, or 1).
+        rank: Which of them this is, from 0 (default: `None`, its rank in
+            :mod:`torch.distributed`, or 0).
 
     Shapes:
         - `edge_index`: `[2, E]`
-        - a batch: int64 `[3, B]`: user, positive item, negative item
+        - a batch: int64 `[3, B]`: user, positive item, negative item; with
+          several processes a share of these columns
 
     Warns and leaves out users who have chosen every item: no negative exists
     for them. Raises a `ValueError` if an argument is malformed or no edge
@@ -65,14 +77,32 @@ class BPRLoader:
         shuffle: bool = True,
         drop_last: bool = False,
         seed: int | None = None,
+        num_replicas: int | None = None,
+        rank: int | None = None,
     ) -> None:
         check_pairs('edge_index', edge_index, num_users, num_items)
         if batch_size < 1:
             raise ValueError(
                 f"'batch_size' needs to be positive (got {batch_size})"
             )
+        running = distributed.world_size()
+        self.num_replicas = running if num_replicas is None else num_replicas
+        self.rank = distributed.rank() if rank is None else rank
+        if not 0 <= self.rank < self.num_replicas:
+            raise ValueError(
+                f"'rank' needs to be from 0 to below 'num_replicas' "
+                f'(got {self.rank} of {self.num_replicas})'
+            )
+        if seed is None and self.num_replicas not in (1, running):
+            raise ValueError(
+                f"'seed' needs to be given, the same in all processes, where "
+                f"'num_replicas' are not those of 'torch.distributed' "
+                f'(got {num_replicas} and {running})'
+            )
         if seed is None:
             seed = int(torch.randint(2**31, (1,)))
+            if self.num_replicas > 1:
+                seed = distributed.broadcast_int(seed)
         if seed < 0:
             raise ValueError(f"'seed' needs to be non-negative (got {seed})")
 
@@ -153,7 +183,11 @@ class BPRLoader:
             ):
                 last = i + 1 == len(self)
                 self._position = (epoch + 1, 0) if last else (epoch, i + 1)
-                yield batches[i - begin]
+                batch = batches[i - begin]
+                own = distributed.share(
+                    batch.size(1), self.num_replicas, self.rank
+                )
+                yield batch[:, own]
 
     def sample(
         self, users: Tensor, generator: torch.Generator | None = None

@@ -6,7 +6,11 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import Adj, OptTensor
-from torch_geometric.utils import is_sparse, to_torch_csr_tensor
+from torch_geometric.utils import (
+    is_sparse,
+    to_edge_index,
+    to_torch_csr_tensor,
+)
 
 
 def propagation_dtype(x: Tensor) -> torch.dtype:
@@ -47,6 +51,7 @@ class AdjacencyCache:
         self._key: tuple[object, ...] | None = None
         self._refs: list[weakref.ref[Tensor]] = []
         self._value: tuple[Adj, OptTensor] | None = None
+        self._transposed: Tensor | None = None
 
     def __call__(
         self,
@@ -89,8 +94,27 @@ class AdjacencyCache:
                 edge_index, edge_weight, num_nodes, dtype
             )
             self._key = key
+            self._transposed = None
             self._refs = [weakref.ref(tensor) for tensor in tensors]
         return self._value
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def transposed(self, adj: Adj) -> Tensor | None:
+        r"""Returns the transpose of the matrix that was handed out last, for
+        backward passes, made once; :obj:`None` for anything else.
+
+        Args:
+            adj (torch.Tensor or SparseTensor): What the last call returned.
+        """
+        if self._value is None or adj is not self._value[0]:
+            return None
+        if self._transposed is None and adj.layout == torch.sparse_csr:
+            index, weight = to_edge_index(adj)
+            adj_t = _to_csr(index.flip(0), weight, adj.size(0))
+            # That of a symmetric graph is the graph.
+            self._transposed = adj if _equal(adj, adj_t) else adj_t
+        return self._transposed
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -108,14 +132,7 @@ class AdjacencyCache:
             return adj, None
         if weight is None:
             weight = torch.ones(adj.size(1), dtype=dtype, device=adj.device)
-        with warnings.catch_warnings():  # On the beta state of CSR.
-            warnings.simplefilter('ignore', UserWarning)
-            return (
-                to_torch_csr_tensor(
-                    adj.flip(0), weight, size=(num_nodes, num_nodes)
-                ),
-                None,
-            )
+        return _to_csr(adj.flip(0), weight, num_nodes), None
 
     def _norm(
         self,
@@ -142,3 +159,27 @@ class AdjacencyCache:
 
     def __reduce__(self) -> tuple[type['AdjacencyCache'], tuple[bool]]:
         return AdjacencyCache, (self.normalize,)
+
+
+def _to_csr(index: Tensor, weight: Tensor, num_nodes: int) -> Tensor:
+    with warnings.catch_warnings():  # On the beta state of CSR.
+        warnings.simplefilter('ignore', UserWarning)
+        adj = to_torch_csr_tensor(index, weight, size=(num_nodes, num_nodes))
+        if adj.values().numel() >= 2**31:
+            return adj
+        # MKL and cuSPARSE would convert longer indices in every product.
+        return torch.sparse_csr_tensor(
+            adj.crow_indices().int(),
+            adj.col_indices().int(),
+            adj.values(),
+            adj.shape,
+        )
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return (
+        a.values().numel() == b.values().numel()
+        and torch.equal(a.crow_indices(), b.crow_indices())
+        and torch.equal(a.col_indices(), b.col_indices())
+        and torch.equal(a.values(), b.values())
+    )

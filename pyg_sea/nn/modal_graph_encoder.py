@@ -2,7 +2,6 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module, ModuleDict, Parameter
 from torch.nn.init import xavier_normal_
@@ -10,7 +9,10 @@ from torch_geometric.typing import Adj, OptTensor
 
 from .adjacency import AdjacencyCache, propagation_dtype
 from .conv import ModalGCNConv
+from .distributed import gather_rows, share, share_sizes, world_size
+from .hop_sum import hop_sum
 from .modality import check_channels, check_modal_x, modality_key
+from .unit_rows import unit_rows
 
 
 class ModalGraphEncoder(Module):
@@ -113,6 +115,7 @@ class ModalGraphEncoder(Module):
         modal_x: Mapping[str, Tensor],
         edge_index: Adj,
         edge_weight: OptTensor = None,
+        sync: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the rows of users, and of items per modality.
 
@@ -122,27 +125,62 @@ class ModalGraphEncoder(Module):
             edge_index (torch.Tensor or SparseTensor): The interactions.
             edge_weight (torch.Tensor, optional): One weight per interaction.
                 (default: :obj:`None`)
+            sync (bool, optional): If set to :obj:`True`, each process of
+                :mod:`torch.distributed` encodes a share of the items and is
+                handed the others. All of them have to call.
+                (default: :obj:`False`)
         """
         check_modal_x(modal_x, self.modalities)
-        convs = [self._conv(name) for name in self.modalities]
-        h = torch.cat(
-            [
-                conv.encode((x_user, modal_x[name]))
-                for conv, x_user, name in zip(
-                    convs, self.user_embedding, self.modalities
-                )
-            ],
-            dim=-1,
-        )
+        num_items = modal_x[self.modalities[0]].size(0)
+        sync = sync and world_size() > 1
+        own = share(num_items) if sync else slice(None)
+        x_item = {
+            name: self._conv(name).encode_items(modal_x[name][own])
+            for name in self.modalities
+        }
+        if sync:
+            sizes = share_sizes(num_items)
+            rows = gather_rows(torch.cat([*x_item.values()], dim=-1), sizes)
+            parts = rows.split(self.out_channels, dim=-1)
+            x_item = dict(zip(self.modalities, parts))
+        return self.propagate(x_item, edge_index, edge_weight)
+
+    def propagate(
+        self,
+        x_item: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        r"""Returns the rows of users, and of items per modality, given what
+        the item encoders return.
+
+        Args:
+            x_item (dict[str, torch.Tensor]): Encoded items per modality,
+                :math:`(I, D)`.
+            edge_index (torch.Tensor or SparseTensor): The interactions.
+            edge_weight (torch.Tensor, optional): One weight per interaction.
+                (default: :obj:`None`)
+        """
+        item = torch.stack([x_item[name] for name in self.modalities], dim=1)
+        user = self.user_embedding.transpose(0, 1)
+        h = unit_rows(torch.cat([user, item])).flatten(1)
+
         dtype = propagation_dtype(h)
         adj = self._adjacency(edge_index, edge_weight, h.size(0), dtype)
+        adj_t = self._adjacency.transposed(adj[0])
         with torch.autocast(h.device.type, enabled=False):
-            h = convs[0].propagate_hops(h.to(dtype), *adj).to(h.dtype)
+            if isinstance(adj[0], Tensor) and adj_t is not None:
+                h = hop_sum(h.to(dtype), adj[0], adj_t, self.K).to(h.dtype)
+            else:
+                conv = self._conv(self.modalities[0])
+                h = conv.propagate_hops(h.to(dtype), *adj).to(h.dtype)
 
-        user, item = h.tensor_split([self.num_users])
-        weight = self.user_weight.repeat_interleave(self.out_channels, dim=1)
-        x_item = item.split(self.out_channels, dim=-1)
-        return user * weight, dict(zip(self.modalities, x_item))
+        x_user, x = h.tensor_split([self.num_users])
+        weight = self.user_weight.unsqueeze(-1)
+        x_user = x_user.view(*self.user_weight.shape, -1) * weight
+        x_user = x_user.flatten(1)
+        items = x.split(self.out_channels, dim=-1)
+        return x_user, dict(zip(self.modalities, items))
 
     def encode_items(self, modal_x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         r"""Returns item rows by their features alone, as of items without
@@ -154,9 +192,7 @@ class ModalGraphEncoder(Module):
         """
         check_modal_x(modal_x, self.modalities)
         return {
-            name: F.normalize(
-                self._conv(name).encode_items(modal_x[name]), dim=-1
-            )
+            name: unit_rows(self._conv(name).encode_items(modal_x[name]))
             for name in self.modalities
         }
 

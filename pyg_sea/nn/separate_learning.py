@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -85,6 +85,10 @@ class SeparateLearning(Module):
             (default: :obj:`"club"`)
         club_kwargs (dict[str, Any], optional): Further arguments of
             :class:`CLUBLoss`. (default: :obj:`None`)
+        sync (bool, optional): If set to :obj:`True`, the rows of a process
+            of :mod:`torch.distributed` are its share of all rows: in
+            training mode the mean of the losses over processes is the loss
+            of one process on all of them. (default: :obj:`False`)
 
     Shapes:
         - **input:** a dictionary of rows :math:`(N, C_m)`
@@ -119,6 +123,7 @@ class SeparateLearning(Module):
         num_anchors: int | None = None,
         distance: str = 'club',
         club_kwargs: dict[str, Any] | None = None,
+        sync: bool = False,
     ) -> None:
         super().__init__()
 
@@ -156,13 +161,16 @@ class SeparateLearning(Module):
                 CLUBLoss(
                     generic_channels,
                     split.unique_channels,
-                    **(club_kwargs or {}),
+                    **{'sync': sync, **(club_kwargs or {})},
                 )
                 if distance == 'club'
-                else NegativeL2Loss()
+                else NegativeL2Loss(sync)
             )
         self.align = SoloSimLoss(
-            temperature, symmetric=symmetric, num_anchors=num_anchors
+            temperature,
+            symmetric=symmetric,
+            num_anchors=num_anchors,
+            sync=sync,
         )
 
     def reset_parameters(self) -> None:
@@ -171,15 +179,22 @@ class SeparateLearning(Module):
             if isinstance(module, GenericUniqueSplit | CLUBLoss):
                 module.reset_parameters()
 
-    def forward(self, modal_x: Mapping[str, Tensor]) -> SeparateLearningOutput:
+    def forward(
+        self,
+        modal_x: Mapping[str, Tensor],
+        sizes: Sequence[int] | None = None,
+    ) -> SeparateLearningOutput:
         r"""Splits the rows and computes the loss.
 
         Args:
             modal_x (dict[str, torch.Tensor]): The rows of every modality,
                 :math:`(N, C_m)`, row :math:`i` the same item in all of them.
+            sizes (list[int], optional): With :obj:`sync`, the number of rows
+                in every process, if known: to ask for it takes a wait for
+                the device. (default: :obj:`None`)
         """
         parts = self.split(modal_x)
-        loss, terms = self.loss(parts)
+        loss, terms = self.loss(parts, sizes)
         return SeparateLearningOutput(parts, loss, terms)
 
     def split(self, modal_x: Mapping[str, Tensor]) -> dict[str, ModalParts]:
@@ -195,23 +210,29 @@ class SeparateLearning(Module):
         }
 
     def loss(
-        self, parts: Mapping[str, ModalParts]
+        self,
+        parts: Mapping[str, ModalParts],
+        sizes: Sequence[int] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the weighted loss and its named terms (eq. 15-16).
 
         Args:
             parts (dict[str, ModalParts]): The parts of every modality.
+            sizes (list[int], optional): As of :meth:`forward`.
+                (default: :obj:`None`)
         """
         terms: dict[str, Tensor] = {}
         loss = next(iter(parts.values())).generic.new_zeros(())
         if self.alpha > 0:
             for earlier, later in combinations(self.modalities, 2):
-                term = self.align(parts[later].generic, parts[earlier].generic)
+                pair = parts[later].generic, parts[earlier].generic
+                term = self.align(*pair, sizes)
                 terms[f'align/{later}-{earlier}'] = term
                 loss = loss + self.alpha * term
         if self.beta > 0:
             for name in self.modalities:
-                term = self.distances[modality_key(name)](*parts[name])
+                distance = self.distances[modality_key(name)]
+                term = distance(*parts[name], sizes)
                 terms[f'distance/{name}'] = term
                 loss = loss + self.beta * term
         return loss, terms

@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 class RandomStates(Callback):
     """Keeps the random states of Python, numpy and torch in checkpoints and
     restores them, so that a resumed run draws what it would have drawn.
+    Several processes all go on from the states of the first.
 
     Example:
         >>> import torch
@@ -45,7 +46,7 @@ class RandomStates(Callback):
             'torch': torch.get_rng_state(),
         }
         if torch.cuda.is_initialized():
-            state['cuda'] = torch.cuda.get_rng_state_all()
+            state['cuda'] = torch.cuda.get_rng_state()
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -70,7 +71,7 @@ class RandomStates(Callback):
         )
         torch.set_rng_state(self._state['torch'])
         if torch.cuda.is_available() and 'cuda' in self._state:
-            torch.cuda.set_rng_state_all(self._state['cuda'])
+            torch.cuda.set_rng_state(self._state['cuda'])
         self._state = {}
 
 
@@ -111,8 +112,9 @@ class Patience(EarlyStopping):
 
 
 class History(Checkpoint):
-    """Keeps one row per epoch and writes them as a CSV file. The rows are
-    part of the checkpoint, so that a resumed run continues the file.
+    """Keeps one row per epoch and writes them as a CSV file, with several
+    processes in the first of them. The rows are part of the checkpoint, so
+    that a resumed run continues the file.
 
     Args:
         path: The CSV file (default: `None`, rows are only kept).
@@ -165,7 +167,7 @@ class History(Checkpoint):
                 **dict(sorted(row.items())),
             }
         )
-        if self.path is not None:
+        if self.path is not None and trainer.is_global_zero:
             partial = self.path.with_name(self.path.name + '.partial')
             pd.DataFrame(self.rows).to_csv(partial, index=False)
             os.replace(partial, self.path)

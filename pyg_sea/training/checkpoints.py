@@ -100,7 +100,8 @@ class LastCheckpoint(_FolderCheckpoint):
             trainer.current_epoch + 1 == trainer.max_epochs
         )
         start = time.perf_counter()
-        if start < self._not_before and not ending:
+        # By the clock of one process: to write, all of them have to come.
+        if trainer.strategy.broadcast(start < self._not_before and not ending):
             return
         super().on_train_epoch_end(trainer, pl_module)
         end = time.perf_counter()

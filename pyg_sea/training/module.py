@@ -8,6 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from pyg_sea.evaluate import evaluate
+from pyg_sea.nn.distributed import share_of_mean, world_size
 from pyg_sea.recommend import EmbeddingScorer
 from pyg_sea.training.data import interactions
 from pyg_sea.training.terms import LossTerms
@@ -28,6 +29,13 @@ class RecommenderModule(LightningModule):
     Logs `train/loss` and the mean of every named term as `train/<term>` once
     per epoch, `val/<metric>@<k>` and `test/<metric>@<k>` of the current
     weights over all users.
+
+    In data-parallel training each process gets a share of every batch. A
+    model with a true attribute `sync` returns losses whose mean over
+    processes is that of the whole batch; the losses of others, taken to be
+    means over triplets beside terms that are the same in all processes, are
+    weighted by the triplets of the process, which has the same effect.
+    Processes share the users to evaluate.
 
     Args:
         model: The model to train.
@@ -121,7 +129,8 @@ class RecommenderModule(LightningModule):
         return user, item
 
     def evaluate(self, edge_label_index: Tensor) -> dict[str, float]:
-        """Full ranking with the current weights, in evaluation mode.
+        """Full ranking with the current weights, in evaluation mode. All
+        processes have to call.
 
         Args:
             edge_label_index: Held-out (user, item) pairs `[2, L]`.
@@ -137,6 +146,7 @@ class RecommenderModule(LightningModule):
             self._held['train_edge_index'],
             self.k,
             self.metrics,
+            sync=True,
         )
 
     def on_train_epoch_start(self) -> None:
@@ -147,9 +157,21 @@ class RecommenderModule(LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """The loss of one batch of triplets `[3, B]`."""
+        weight = None
+        if world_size() > 1 and not getattr(self.model, 'sync', False):
+            ones = torch.ones_like(batch[0], dtype=torch.double)
+            weight = share_of_mean(ones)
+            # The mean of no triplets is NaN: take any, with weight 0.
+            batch = batch if ones.numel() > 0 else batch.new_zeros(3, 1)
         loss, terms = self.model.loss(**self.inputs, triplets=batch)
-        self.terms.add({'loss': loss, **terms})
-        return loss
+        terms = {'loss': loss, **terms}
+        if weight is not None:
+            terms = {
+                name: term * weight.to(term.dtype)
+                for name, term in terms.items()
+            }
+        self.terms.add(terms)
+        return terms['loss']
 
     def on_after_backward(self) -> None:
         """Lets the model fit what it fits after the backward pass."""
@@ -207,6 +229,7 @@ class RecommenderModule(LightningModule):
             batch_size=1,
             on_step=False,
             on_epoch=True,
+            sync_dist=world_size() > 1,
             **kw,
         )
 

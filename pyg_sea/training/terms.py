@@ -3,12 +3,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pyg_sea.nn.distributed import sum_over_ranks, world_size
+
 
 class LossTerms:
     """Collects the named loss terms of an epoch, and refuses NaN and inf.
 
     Values stay on their device and are looked at together, once in `every`
-    steps, so that a GPU is not made to wait in each of them.
+    steps, so that a GPU is not made to wait in each of them. With several
+    processes of :mod:`torch.distributed`, all of which have to look, these
+    are means over processes: what one of them refuses, all of them refuse.
 
     Args:
         every: Steps between two looks.
@@ -57,7 +61,8 @@ class LossTerms:
         """Looks at what has been added since the last look."""
         if not self._window:
             return
-        values = torch.stack(self._window).double().cpu()
+        [values] = sum_over_ranks(torch.stack(self._window))
+        values = values.double().cpu() / world_size()
         self._window = []
         finite = values.isfinite()
         if not bool(finite.all()):

@@ -77,12 +77,16 @@ def train(
     """Trains a model with early stopping, loads the weights of its best epoch
     back into it, and evaluates these on the test edges.
 
+    Launched in several processes by `torchrun`, with `devices=...` and
+    `strategy='ddp'`, all of them share the work and get the same result, and
+    the first one writes the files.
+
     Args:
         model: The model to train; see
             :class:`~pyg_sea.training.RecommenderModule`.
         data: Features, graph, train, validation and test edges.
-        out: The folder for `best.ckpt`, `last.ckpt` and `metrics.csv`
-            (default: `None`, nothing is kept).
+        out: The folder for `best.ckpt`, `last.ckpt` and `metrics.csv`, which
+            all processes can read (default: `None`, nothing is kept).
         max_epochs: The largest number of epochs (default: 1000).
         batch_size: Triplets per batch (default: 2048).
         lr: Adam's learning rate (default: 1e-3).
@@ -106,7 +110,7 @@ def train(
         edge_type: The type of the train edges (default: `None`, the only type
             from `'user'` to `'item'`).
         **kwargs: Further arguments of :class:`lightning.pytorch.Trainer`,
-            e.g. `accelerator`.
+            e.g. `accelerator`, `devices`, `strategy`.
 
     Shapes:
         - `data['item']['x_<modality>']`: `[I, width]`
@@ -207,9 +211,11 @@ def train(
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     # Advertisements, and warnings that are none in a run like this.
-    logger = logging.getLogger('lightning.pytorch')
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    names = ('lightning.pytorch', 'lightning.fabric')
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for message in (
@@ -220,4 +226,5 @@ def _quiet() -> Iterator[None]:
                 warnings.filterwarnings('ignore', message)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

@@ -1,7 +1,8 @@
 """From a dataset's `HeteroData` to what models take."""
 
-from pyg_sea.transforms.modal_knn_graph import ModalKNNGraph, read_knn_graph
+from pyg_sea.transforms.modal_knn_graph import ModalKNNGraph
 from pyg_sea.transforms.model_inputs import model_inputs
+from pyg_sea.transforms.read_knn_graph import read_knn_graph
 
 __all__ = classes = [
     'ModalKNNGraph',

@@ -1,30 +1,20 @@
-import zlib
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from math import isfinite
-from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import coalesce, degree
 
-from pyg_sea.transforms._knn import knn_faiss, knn_torch, unit_rows
+from pyg_sea.transforms._ivf import knn_ivf
+from pyg_sea.transforms._knn import knn_exact, top_faiss, top_torch
 from pyg_sea.transforms._modal_x import modal_features, num_nodes_of
+from pyg_sea.transforms._unit_rows import is_nonzero
 from pyg_sea.transforms.model_inputs import ITEM_EDGE_TYPE
-
-_UNREADABLE = (
-    EOFError,
-    OSError,
-    TypeError,
-    ValueError,
-    BadZipFile,
-    zlib.error,
-)
 
 
 class ModalKNNGraph(BaseTransform):
@@ -37,7 +27,7 @@ class ModalKNNGraph(BaseTransform):
         1/k & \text{if } j \text{ is among the } k \text{ nearest of } i
         \text{ by cosine in } m \\ 0 & \text{otherwise} \end{cases}
 
-    It is exact and directed, and adds `data['item', 'similar', 'item']`:
+    It is directed, and adds `data['item', 'similar', 'item']`:
     :math:`S_{ij}` is the weight of the edge from neighbour :math:`j` to item
     :math:`i`. Edges that several modalities have in common are added up, so
     the weights into an item sum to :math:`\sum_m w_m`.
@@ -46,7 +36,13 @@ class ModalKNNGraph(BaseTransform):
     features are all zero has no direction: it is its own only neighbour, with
     weight 1, or has none without `include_self`.
 
-    Never more than one block of similarities is held.
+    Up to `exact_below` items the neighbours are exact. Never more than one
+    block of similarities is held, and features that are memory-mapped are
+    read in blocks. Beyond, faiss sorts the items into cells and searches as
+    many of them as find the wanted `recall` of the true neighbours of 2,000
+    items, for which it holds one copy of the features in single precision.
+    What was found is in `recall_`, by modality, and in a warning. Both ways
+    give the same graph every time.
 
     Args:
         k: Number of neighbours per modality (default: `10`).
@@ -54,16 +50,21 @@ class ModalKNNGraph(BaseTransform):
             not used (default: `None`, equal weights that sum to 1).
         include_self: Whether an item is its own first neighbour
             (default: `True`).
-        backend: `'torch'` (blocked `topk`), `'faiss'`
-            (`pip install "pyg_sea[knn]"`), or `'auto'`: faiss for more than
-            50,000 items if it is installed (default: `'auto'`).
-        block_size: Rows per block of `'torch'`
+        backend: `'torch'` (blocked `topk`, always exact), `'faiss'`
+            (`pip install "pyg_sea[knn]"`, on the CPU), or `'auto'`: faiss for
+            more than 50,000 items on the CPU if it is installed
+            (default: `'auto'`).
+        block_size: Rows per block of an exact search
             (default: `None`, blocks of 64 MiB).
         neighbors: Ready-made neighbours by modality, used in place of its
             features: `[2, E]`, from neighbour to item, each item's `n_i`
             neighbours weighing `1 / n_i`; see
             :func:`~pyg_sea.transforms.read_knn_graph`. They may name
             modalities that `data` has no features of (default: `None`).
+        exact_below: Up to how many items `'faiss'` is exact; a million take
+            it about an hour of two cores (default: `200_000`).
+        recall: The share of true neighbours, other than the item itself, that
+            is to be found beyond (default: `0.95`).
 
     Shapes:
         - `data['item', 'similar', 'item'].edge_index`: `[2, E']`, row 0 the
@@ -72,9 +73,10 @@ class ModalKNNGraph(BaseTransform):
           or float64 if the features are
 
     Raises a `ValueError` for a `k` that is not positive or more than there
-    are items, weights that are negative or of unknown modalities, and
-    neighbours that repeat or are no items; an `ImportError` for `'faiss'`
-    without it.
+    are items, weights that are negative or of unknown modalities, a `recall`
+    beyond 0 to 1, and neighbours that repeat or are no items; an
+    `ImportError` for `'faiss'` without it. Warns with the recall of
+    approximate neighbours, and of exact ones that will take long.
 
     Example:
         >>> from pyg_sea.datasets import FakeMultimodal
@@ -96,6 +98,9 @@ class ModalKNNGraph(BaseTransform):
         backend: Literal['auto', 'faiss', 'torch'] = 'auto',
         block_size: int | None = None,
         neighbors: Mapping[str, Tensor] | None = None,
+        *,
+        exact_below: int = 200_000,
+        recall: float = 0.95,
     ) -> None:
         for name, value in (('k', k), ('block_size', block_size)):
             if value is not None and value < 1:
@@ -115,12 +120,19 @@ class ModalKNNGraph(BaseTransform):
                 "'weights' need to be finite, not negative and not all zero "
                 f'(got {dict(weights)})'
             )
+        if not 0 < recall <= 1:
+            raise ValueError(
+                f"'recall' needs to be above 0 and at most 1 (got {recall})"
+            )
         self.k = k
         self.weights = None if weights is None else dict(weights)
         self.include_self = include_self
         self.backend = backend
         self.block_size = block_size
         self.neighbors = dict(neighbors or {})
+        self.exact_below = exact_below
+        self.recall = recall
+        self.recall_: dict[str, float] = {}
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Add the graph to `data`."""
@@ -139,6 +151,7 @@ class ModalKNNGraph(BaseTransform):
         x = next(iter(modal_x.values()))
         dtype = torch.promote_types(x.dtype, torch.float32)
         edges, values = [], []
+        self.recall_ = {}
         for name, weight in weights.items():
             if weight == 0:
                 continue
@@ -147,7 +160,7 @@ class ModalKNNGraph(BaseTransform):
                     name, self.neighbors[name].to(x.device), num_items
                 )
             else:
-                edge_index = self._search(modal_x[name])
+                edge_index = self._search(name, modal_x[name])
             count = degree(edge_index[1], num_items, dtype)
             edges.append(edge_index)
             values.append(weight / count[edge_index[1]])
@@ -160,7 +173,7 @@ class ModalKNNGraph(BaseTransform):
         )
         return data
 
-    def _search(self, x: Tensor) -> Tensor:
+    def _search(self, name: str, x: Tensor) -> Tensor:
         num_items = x.size(0)
         if num_items < self.k + (not self.include_self):
             raise ValueError(
@@ -169,23 +182,50 @@ class ModalKNNGraph(BaseTransform):
                 f'itself need more items than the {num_items} there are; '
                 "lower 'k'"
             )
-        unit = unit_rows(x)
-        backend = self.backend
-        if backend == 'auto':
-            large = num_items > 50_000 and find_spec('faiss') is not None
-            backend = 'faiss' if large else 'torch'
-        if backend == 'faiss':
-            index = knn_faiss(unit, self.k, self.include_self)
+        self.recall_[name] = 1.0
+        backend = self._backend(x)
+        if backend == 'faiss' and num_items > self.exact_below:
+            index = self._approximate(name, x)
         else:
-            index = knn_torch(unit, self.k, self.include_self, self.block_size)
+            top = top_faiss if backend == 'faiss' else top_torch
+            index = knn_exact(
+                x, self.k, self.include_self, top, self.block_size
+            )
         item = torch.arange(num_items, device=x.device)
         edge_index = torch.stack(
             [index.flatten(), item.repeat_interleave(self.k)]
         )
         # An item without features has no direction, hence no neighbours.
-        has_features = unit.any(dim=1)
-        keep = has_features[edge_index[1]] | (edge_index[0] == edge_index[1])
-        return edge_index[:, keep]
+        keep = is_nonzero(x)[edge_index[1]] & (edge_index[0] >= 0)
+        return edge_index[:, keep | (edge_index[0] == edge_index[1])]
+
+    def _backend(self, x: Tensor) -> str:
+        if self.backend != 'auto' or x.device.type != 'cpu':
+            return self.backend.replace('auto', 'torch')
+        if x.size(0) <= 50_000:
+            return 'torch'
+        if find_spec('faiss') is not None:
+            return 'faiss'
+        if x.size(0) > self.exact_below:
+            warnings.warn(
+                f'comparing {x.size(0):,} items with each other may take '
+                'hours without faiss: pip install "pyg_sea[knn]"',
+                stacklevel=5,
+            )
+        return 'torch'
+
+    def _approximate(self, name: str, x: Tensor) -> Tensor:
+        found = knn_ivf(x, self.k, self.include_self, self.recall)
+        self.recall_[name] = found.recall
+        warnings.warn(
+            f"modality '{name}': neighbours among {x.size(0):,} items are "
+            f'approximate, recall {found.recall:.3f} of '
+            f'{found.num_queries:,} of them ({found.num_probes:,} of '
+            f"{found.num_cells:,} cells searched). Raise 'recall', or "
+            "'exact_below' for exact ones",
+            stacklevel=5,
+        )
+        return found.neighbors
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}(k={self.k}, weights={self.weights})'
@@ -213,57 +253,3 @@ def _check_neighbors(name: str, edge_index: Tensor, num_items: int) -> Tensor:
             f'{edge_index.size(1) - unique:,} of {edge_index.size(1):,} edges'
         )
     return edge_index
-
-
-def read_knn_graph(path: str | Path) -> Tensor:
-    r"""Reads a published neighbour graph for
-    :class:`~pyg_sea.transforms.ModalKNNGraph`.
-
-    Args:
-        path: An `.npz` file with the integers `row` (items), `col` (their
-            neighbours) and `n` (number of items). Other fields, such as
-            weights, are not used: SEA's graph gives all neighbours of an item
-            the same weight.
-
-    Shapes:
-        - output: `[2, E]`, row 0 the neighbour, row 1 the item
-
-    Raises a `FileNotFoundError`, or a `ValueError` if the file is damaged,
-    pickled, lacks a field or has ids that are no items.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> import numpy as np
-        >>> from pyg_sea.transforms import read_knn_graph
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, 'image_knn2.npz')
-        ...     np.savez(path, row=[0, 0, 1, 1], col=[0, 1, 1, 0], n=2)
-        ...     read_knn_graph(path).tolist()
-        [[0, 1, 1, 0], [0, 0, 1, 1]]
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            edge_index = np.stack([file['col'], file['row']])
-            num = int(file['n'])
-    except FileNotFoundError:
-        raise
-    except KeyError as error:
-        raise ValueError(
-            f"'{path}' needs the fields 'row', 'col' and 'n': {error}"
-        ) from error
-    except _UNREADABLE as error:
-        raise ValueError(f"'{path}' is no readable .npz: {error}") from error
-    if edge_index.ndim != 2 or not np.issubdtype(edge_index.dtype, np.integer):
-        raise ValueError(
-            f"'row' and 'col' of '{path}' need to be lists of integers (got "
-            f'{edge_index.dtype} {list(edge_index.shape[1:])})'
-        )
-    if edge_index.size > 0 and not (
-        edge_index.min() >= 0 and edge_index.max() < num
-    ):
-        raise ValueError(
-            f"'row' and 'col' of '{path}' need to be items in [0, {num}) (got "
-            f'{edge_index.min()} to {edge_index.max()})'
-        )
-    return torch.from_numpy(edge_index.astype(np.int64))

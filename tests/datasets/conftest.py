@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 Write = Callable[..., Path]
 
@@ -45,3 +46,21 @@ def good_table() -> pd.DataFrame:
 @pytest.fixture
 def table() -> pd.DataFrame:
     return good_table()
+
+
+@pytest.fixture
+def file_of() -> Callable[[torch.Tensor], Path | None]:
+    """Which file the memory of a tensor is mapped from."""
+    maps = Path('/proc/self/maps')
+    if not maps.exists():
+        pytest.skip(f'needs {maps}')
+
+    def find(x: torch.Tensor) -> Path | None:
+        for line in maps.read_text().splitlines():
+            addresses, _, _, _, _, *path = line.split(maxsplit=5)
+            first, last = (int(n, 16) for n in addresses.split('-'))
+            if first <= x.data_ptr() < last:
+                return Path(path[0]) if path and path[0][0] == '/' else None
+        raise AssertionError('no such memory')
+
+    return find

@@ -306,3 +306,23 @@ def test_real_interactions_pass_the_published_counts(data_dir, tmp_path):
         np.save(raw / f'{name}_feat.npy', np.ones((7050, width), np.float16))
     data = AmazonMultimodal(tmp_path)[0]
     assert data['user', 'buys', 'item'].num_edges == 118551
+
+
+@pytest.mark.parametrize('normalize', [None, 'l2', 'standard'])
+@pytest.mark.parametrize('dtype', [np.float16, np.float32, np.float64])
+def test_mapped_data_are_the_same(small, root, file_of, normalize, dtype):
+    for path in (root / 'baby' / 'raw').glob('*.npy'):
+        np.save(path, np.load(path).astype(dtype))
+    kept = AmazonMultimodal(root, normalize=normalize)[0]
+    path = Path(AmazonMultimodal(root, normalize=normalize).processed_paths[0])
+    for reload in (False, True):
+        mapped = AmazonMultimodal(
+            root, normalize=normalize, mmap=True, force_reload=reload
+        )[0]
+        for key in ('x_image', 'x_text'):
+            assert torch.equal(mapped['item'][key], kept['item'][key])
+            assert mapped['item'][key].dtype == torch.float32
+            assert file_of(mapped['item'][key]) == path
+    # Neither beside the raw files nor beside the processed ones.
+    assert len(list((root / 'baby' / 'raw').iterdir())) == 3
+    assert {p.suffix for p in path.parent.iterdir()} == {'.pt'}

@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,21 @@ def test_l2_rows_have_length_one_or_zero(x):
     norm = clean_features({'a': x}, 'l2')['a'].norm(dim=1)
     expected = torch.from_numpy(x.any(axis=1).astype(np.float32))
     torch.testing.assert_close(norm, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings('ignore:modality')
+@pytest.mark.parametrize('how', [None, 'l2', 'standard'])
+@pytest.mark.parametrize('rows', [1, 3, 10])
+def test_chunks_do_not_matter(monkeypatch, how, rows):
+    # Large means beside small deviations, zero rows, a constant column.
+    x = np.random.default_rng(0).normal(1000, 0.1, size=(20, 4))
+    x[:, 1] = 0.1
+    x[[0, 1, 2, 17]] = 0
+    whole = clean_features({'a': x}, how)['a']
+    module = sys.modules['pyg_sea.datasets._matrix']
+    monkeypatch.setattr(module, '_CHUNK_SIZE', 4 * rows)
+    parts = clean_features({'a': x}, how)['a']
+    torch.testing.assert_close(parts, whole, rtol=1e-6, atol=1e-7)
+    x[[4, 19], 0] = np.nan
+    with pytest.raises(ValueError, match='in 2 of 20 rows: 4, 19'):
+        clean_features({'a': x}, how)

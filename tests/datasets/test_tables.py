@@ -347,3 +347,60 @@ def test_isolated_nodes_are_counted():
     features = {'text': titles('stuvwxyz')}
     with pytest.warns(UserWarning, match='2 of 3 users have no train edge'):
         from_pandas(table, features, time='time', split='time')
+
+
+def test_mapped_features_equal_those_in_memory(tmp_path, file_of):
+    table = orders()
+    items = np.array(sorted(table.item.unique()))
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / 'x.npy', rng.normal(size=(40, 5)).astype(np.float32))
+    photos = np.load(tmp_path / 'x.npy', mmap_mode='r')
+    ids = [f'i{i}' for i in rng.permutation(40)]
+    features = {'photo': photos, 'clip': torch.randn(40, 2)}
+    for normalize in (None, 'standard'):
+        kept = from_pandas(table, features, item_ids=ids, normalize=normalize)
+        for _ in range(2):
+            mapped = from_pandas(
+                table,
+                features | {'title': titles(items)},
+                item_ids=ids,
+                normalize=normalize,
+                mmap=True,
+                cache_dir=tmp_path / 'cache',
+            )
+            for key in ('x_photo', 'x_clip'):
+                assert torch.equal(kept['item'][key], mapped['item'][key])
+                path = file_of(mapped['item'][key])
+                assert path.parent == tmp_path / 'cache'
+    # Their content is their name.
+    assert len(list((tmp_path / 'cache').iterdir())) == 2 * 3
+
+
+@pytest.mark.parametrize('mode', ['r', 'c', 'r+'])
+def test_arrays_that_are_mapped_just_so_are_not_copied(
+    tmp_path, file_of, mode
+):
+    table = orders()
+    items = sorted(table.item.unique())
+    path, cache = tmp_path / 'x.npy', tmp_path / 'cache'
+
+    def convert(x, items):
+        data = from_pandas(
+            table, {'a': x}, item_ids=items, mmap=True, cache_dir=cache
+        )
+        return data['item'].x_a
+
+    np.save(path, np.ones((len(items), 5), np.float32))
+    x = np.load(path, mmap_mode=mode)
+    found = convert(x, items)
+    assert file_of(found) == path
+    assert not cache.exists()
+    if mode == 'r':
+        found.zero_()
+        assert (np.load(path) == 1).all()
+
+    # A part of a file, and rows in another order, are no such file.
+    np.save(path, np.ones((1 + len(items), 5), np.float32))
+    x = np.load(path, mmap_mode=mode)
+    assert file_of(convert(x[1:], items)).parent == cache
+    assert file_of(convert(x[1:], items[::-1])).parent == cache

@@ -161,6 +161,47 @@ def test_blocks_and_resume_within_an_epoch(edge_index, monkeypatch):
             assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize('num_replicas', [1, 2, 3, 7])
+def test_processes_share_every_batch(edge_index, num_replicas):
+    def loader(**kwargs):
+        return BPRLoader(edge_index, 50, 40, batch_size=37, seed=5, **kwargs)
+
+    shares = [
+        loader(num_replicas=num_replicas, rank=rank)
+        for rank in range(num_replicas)
+    ]
+    assert {len(share) for share in shares} == {9}
+    parts = [[*share, *share] for share in shares]
+    whole = loader()
+    for batch, *own in zip([*whole, *whole], *parts, strict=True):
+        assert torch.equal(torch.cat(own, dim=1), batch)
+        sizes = [part.size(1) for part in own]
+        assert max(sizes) - min(sizes) <= 1
+    assert batch.size(1) == 4  # Not one for each of seven processes.
+
+    # A run may go on with another number of processes.
+    first, second = shares[-1], loader(num_replicas=num_replicas + 1, rank=0)
+    next(iter(first))
+    second.load_state_dict(first.state_dict())
+    whole.load_state_dict(first.state_dict())
+    for a, b in zip(second, whole, strict=True):
+        assert torch.equal(a, b[:, : a.size(1)])
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'match'),
+    [
+        ({'num_replicas': 2, 'rank': 2}, "'rank' needs to be from 0"),
+        ({'num_replicas': 2, 'rank': -1}, "'rank' needs to be from 0"),
+        ({'num_replicas': 0}, "'rank' needs to be from 0"),
+        ({'num_replicas': 2}, "'seed' needs to be given"),
+    ],
+)
+def test_malformed_processes(edge_index, kwargs, match):
+    with pytest.raises(ValueError, match=match):
+        BPRLoader(edge_index, 50, 40, **kwargs)
+
+
 def test_broken_off_epoch_is_followed_by_the_next_one(edge_index):
     reference = BPRLoader(edge_index, 50, 40, batch_size=32, seed=5)
     list(reference)

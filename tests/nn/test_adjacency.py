@@ -125,3 +125,27 @@ def test_rejects_weights_beside_a_sparse_matrix():
     cache = AdjacencyCache(normalize=True)
     with pytest.raises(ValueError, match='cannot go with a sparse'):
         cache(adj, torch.ones(5), 4, torch.float)
+
+
+def test_transpose_is_made_once():
+    cache = AdjacencyCache(normalize=False)
+    weight = torch.rand(5)
+    adj, _ = cache(EDGE_INDEX, weight, 4, torch.float)
+    adj_t = cache.transposed(adj)
+    assert torch.equal(adj_t.to_dense(), adj.to_dense().t())
+    assert cache.transposed(adj) is adj_t
+    cache(EDGE_INDEX, None, 4, torch.float)
+    assert cache.transposed(adj) is None
+
+
+def test_symmetric_graph_is_its_own_transpose():
+    cache = AdjacencyCache(normalize=True)
+    pairs = torch.cat([EDGE_INDEX, EDGE_INDEX.flip(0)], dim=1).unique(dim=1)
+    adj, _ = cache(pairs, None, 4, torch.float)
+    assert cache.transposed(adj) is adj
+
+
+def test_transposes_only_what_it_made():
+    cache = AdjacencyCache(normalize=False)
+    adj = to_torch_csr_tensor(EDGE_INDEX, size=(4, 4))
+    assert cache.transposed(cache(adj, None, 4, torch.float)[0]) is None

@@ -1,5 +1,6 @@
 import builtins
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -10,11 +11,15 @@ from hypothesis.extra.numpy import arrays
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import Compose
-from torch_geometric.utils import to_dense_adj
+from torch_geometric.utils import scatter, to_dense_adj
 
 from pyg_sea.datasets import FakeMultimodal, MMRecDataset
 from pyg_sea.transforms import ModalKNNGraph, read_knn_graph
+from pyg_sea.transforms._ivf import Approximate
 
+module = sys.modules['pyg_sea.transforms.modal_knn_graph']
+knn = sys.modules['pyg_sea.transforms._knn']
+unit = sys.modules['pyg_sea.transforms._unit_rows']
 SIMILAR = ('item', 'similar', 'item')
 
 
@@ -106,20 +111,48 @@ def test_blocks_do_not_matter(block_size):
     assert torch.equal(whole.edge_weight, parts.edge_weight)
 
 
-def test_never_holds_all_similarities():
+@pytest.mark.parametrize('backend', ['torch', 'faiss'])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float64])
+def test_large_features_give_the_same_graph(monkeypatch, backend, dtype):
+    if backend == 'faiss':
+        pytest.importorskip('faiss')
+    x = torch.randn(60, 8).to(dtype)
+    x[[7, 20]] = 0
+    x[30:50] = x[10:30]
+    expected = ModalKNNGraph(5, backend='torch')(shop(a=x))[SIMILAR]
+    monkeypatch.setattr(unit, '_LARGE_NUMEL', 0)
+    monkeypatch.setattr(unit, '_BLOCK_NUMEL', 24)
+    monkeypatch.setattr(knn, '_TILE_NUMEL', 64)
+    for block_size in (None, 4, 64):
+        transform = ModalKNNGraph(5, backend=backend, block_size=block_size)
+        store = transform(shop(a=x))[SIMILAR]
+        if backend == 'torch':
+            assert torch.equal(store.edge_index, expected.edge_index)
+        assert store.edge_index.shape == expected.edge_index.shape
+        assert torch.equal(store.edge_weight, expected.edge_weight)
+
+
+def test_never_holds_all_similarities_or_features(monkeypatch):
     class Largest(TorchDispatchMode):
         size = 0
 
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             out = func(*args, **(kwargs or {}))
-            if isinstance(out, torch.Tensor):
+            if isinstance(out, torch.Tensor) and (
+                out.untyped_storage().data_ptr() != x.data_ptr()
+            ):
                 self.size = max(self.size, out.numel())
             return out
 
-    data = shop(a=torch.randn(1000, 4))
+    x = torch.randn(1000, 50).half()
+    monkeypatch.setattr(unit, '_LARGE_NUMEL', 0)
+    monkeypatch.setattr(unit, '_BLOCK_NUMEL', 500)
+    monkeypatch.setattr(knn, '_TILE_NUMEL', 2000)
+    data = shop(a=x)
     with Largest() as largest:
-        ModalKNNGraph(5, backend='torch', block_size=10)(data)
-    assert 0 < largest.size <= 10 * 1000
+        ModalKNNGraph(5, backend='torch', block_size=20)(data)
+    # The edges are 5,000.
+    assert 0 < largest.size <= 10_000
 
 
 def test_edges_point_from_the_neighbour_to_the_item():
@@ -251,6 +284,8 @@ def test_leaves_its_input_alone_and_composes():
         ({'weights': {'a': 0.0}}, 'not all zero'),
         ({'weights': {}}, 'not all zero'),
         ({'weights': {'b': 1.0}}, r"unknown modalities \['b'\] .*\['a'\]"),
+        ({'recall': 0.0}, "'recall' needs to be above 0 .*got 0.0"),
+        ({'recall': 95}, "'recall' needs .*got 95"),
         ({'k': 6}, "'k' = 6 neighbours with .* than the 5 there"),
         ({'k': 5, 'include_self': False}, "'k' = 5 neighbours without"),
     ],
@@ -260,13 +295,13 @@ def test_refuses(arguments, message):
         ModalKNNGraph(**arguments)(shop(a=torch.randn(5, 2)))
 
 
-def test_faiss_limits_and_absence(monkeypatch):
-    data = shop(a=torch.randn(2100, 2))
-    with pytest.raises(ValueError, match="use backend='torch'"):
-        ModalKNNGraph(2048, backend='faiss')(data)
+def test_absence_of_faiss(monkeypatch):
+    data = shop(a=torch.randn(30, 2))
     monkeypatch.setitem(sys.modules, 'faiss', None)
-    with pytest.raises(ImportError, match=r'"pyg_sea\[knn\]"'):
-        ModalKNNGraph(5, backend='faiss')(data)
+    for exact_below in (10, 100):
+        transform = ModalKNNGraph(5, backend='faiss', exact_below=exact_below)
+        with pytest.raises(ImportError, match=r'"pyg_sea\[knn\]"'):
+            transform(data)
 
 
 def test_auto_does_without_faiss(monkeypatch):
@@ -281,18 +316,53 @@ def test_auto_does_without_faiss(monkeypatch):
     assert data[SIMILAR].num_edges == 150
 
 
-def test_auto_asks_faiss_for_large_catalogues(monkeypatch):
-    module = sys.modules['pyg_sea.transforms.modal_knn_graph']
+@pytest.mark.parametrize(
+    ('num_items', 'installed', 'expected'),
+    [
+        (50_000, True, 'top_torch'),
+        (50_001, True, 'top_faiss'),
+        (50_001, False, 'top_torch'),
+        (60_001, True, 'knn_ivf'),
+        (60_001, False, 'top_torch'),
+    ],
+)
+def test_auto_goes_by_size(monkeypatch, num_items, installed, expected):
     calls = []
 
-    def search(x: torch.Tensor, k: int, include_self: bool) -> torch.Tensor:
-        calls.append(len(x))
-        return torch.arange(len(x)).unsqueeze(1).expand(-1, k)
+    def exact(x, k, include_self, top, block_size):
+        calls.append(top.__name__)
+        return torch.arange(len(x)).unsqueeze(1)
 
-    monkeypatch.setattr(module, 'knn_faiss', search)
-    monkeypatch.setattr(module, 'find_spec', lambda name: name)
-    ModalKNNGraph(1)(shop(a=torch.randn(50_001, 1)))
-    assert calls == [50_001]
+    def approximate(x, k, include_self, recall):
+        calls.append('knn_ivf')
+        return Approximate(torch.arange(len(x)).view(-1, 1), 0.5, 1, 1, 1)
+
+    monkeypatch.setattr(module, 'knn_exact', exact)
+    monkeypatch.setattr(module, 'knn_ivf', approximate)
+    monkeypatch.setattr(module, 'find_spec', lambda name: installed or None)
+    transform = ModalKNNGraph(1, exact_below=60_000)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter('always')
+        transform(shop(a=torch.ones(num_items, 1)))
+    assert calls == [expected]
+    assert transform.recall_ == {'a': 0.5 if expected == 'knn_ivf' else 1.0}
+    messages = [str(warning.message) for warning in record]
+    if expected == 'knn_ivf':
+        assert 'recall 0.500' in messages[0]
+    elif num_items > 60_000:
+        assert '"pyg_sea[knn]"' in messages[0]
+    else:
+        assert not messages
+    assert all(warning.filename == __file__ for warning in record)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_searches_on_the_gpu():
+    x = torch.randn(50_001, 4)
+    store = ModalKNNGraph(2, include_self=False)(shop(a=x.cuda()))[SIMILAR]
+    assert store.edge_index.is_cuda
+    few = ModalKNNGraph(2, include_self=False, backend='faiss')
+    assert few(shop(a=x[:99].cuda()))[SIMILAR].edge_index.is_cuda
 
 
 @pytest.mark.parametrize('name', ['image', 'text'])
@@ -352,30 +422,112 @@ def test_refuses_neighbours(edges, message):
         transform(shop(a=torch.eye(3)))
 
 
-@pytest.mark.parametrize(
-    ('fields', 'message'),
-    [
-        ({'row': [0], 'col': [0]}, "needs the fields 'row', 'col' and 'n'"),
-        ({'row': [0], 'col': [2], 'n': 2}, r'items in \[0, 2\)'),
-        ({'row': [-1], 'col': [0], 'n': 2}, 'got -1 to 0'),
-        ({'row': [0.5], 'col': [0.5], 'n': 2}, 'lists of integers'),
-        ({'row': [0, 1], 'col': [0], 'n': 2}, 'no readable .npz'),
-        ({'row': [0], 'col': [0], 'n': [2, 2]}, 'no readable .npz'),
-        ({'row': [None], 'col': [0], 'n': 2}, 'no readable .npz'),
-    ],
-)
-def test_refuses_graph_files(tmp_path, fields, message):
-    path = tmp_path / 'graph.npz'
-    np.savez(path, **fields)
-    with pytest.raises(ValueError, match=message):
-        read_knn_graph(path)
+def clusters(num: int, width: int = 8) -> torch.Tensor:
+    centre = torch.randn(20, width)
+    return centre[torch.arange(num) % 20] + 0.5 * torch.randn(num, width)
 
 
-def test_refuses_damaged_graph_files(tmp_path):
-    path = tmp_path / 'graph.npz'
-    np.savez(path, row=[0], col=[0], n=1)
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ValueError, match=r'no readable .npz'):
-        read_knn_graph(path)
-    with pytest.raises(FileNotFoundError):
-        read_knn_graph(tmp_path / 'nothing.npz')
+def found_of(data: HeteroData, exact: HeteroData) -> float:
+    """The share of the exact neighbours, other than the item itself."""
+    pairs, true = (
+        {
+            pair
+            for pair in zip(*graph[SIMILAR].edge_index.tolist(), strict=True)
+            if pair[0] != pair[1]
+        }
+        for graph in (data, exact)
+    )
+    return len(pairs & true) / len(true)
+
+
+@pytest.mark.parametrize('include_self', [True, False])
+@pytest.mark.parametrize('recall', [0.5, 0.95, 1.0])
+def test_approximate_neighbours_reach_the_recall(recall, include_self):
+    pytest.importorskip('faiss')
+    data = shop(a=clusters(3000))
+    exact = ModalKNNGraph(6, None, include_self, 'torch')
+    transform = ModalKNNGraph(
+        6, None, include_self, 'faiss', exact_below=2999, recall=recall
+    )
+    with pytest.warns(UserWarning, match="'a': neighbours among 3,000"):
+        graph = transform(data)
+    reported = transform.recall_['a']
+    assert recall <= reported <= 1
+    # It was measured on 2,000 of the 3,000 items.
+    assert abs(found_of(graph, exact(data)) - reported) < 0.01
+    assert exact.recall_ == {'a': 1.0}
+
+    store = graph[SIMILAR]
+    assert torch.allclose(
+        scatter(store.edge_weight, store.edge_index[1]), torch.ones(3000)
+    )
+    own = store.edge_index[0] == store.edge_index[1]
+    assert own.sum() == (3000 if include_self else 0)
+    with pytest.warns(UserWarning, match='approximate'):
+        again = transform(data)[SIMILAR]
+    assert torch.equal(store.edge_index, again.edge_index)
+
+
+@pytest.mark.filterwarnings('ignore:.*approximate')
+def test_less_recall_is_searched_in_fewer_cells():
+    pytest.importorskip('faiss')
+    data, found = shop(a=torch.randn(3000, 16)), []
+    for recall in (0.3, 0.6, 1.0):
+        transform = ModalKNNGraph(
+            5, backend='faiss', exact_below=0, recall=recall
+        )
+        transform(data)
+        found.append(transform.recall_['a'])
+    assert 0.3 <= found[0] < 0.6 <= found[1] < found[2] == 1
+
+
+@pytest.mark.filterwarnings('ignore:.*approximate')
+def test_approximate_neighbours_are_never_too_few():
+    pytest.importorskip('faiss')
+    # One cell, of some 40 rows, does not hold 300 of them.
+    transform = ModalKNNGraph(
+        300, backend='faiss', exact_below=0, recall=0.001
+    )
+    store = transform(shop(a=clusters(1000)))[SIMILAR]
+    assert store.edge_index.size(1) == 300 * 1000
+    assert 0.001 <= transform.recall_['a'] < 1
+
+
+@pytest.mark.filterwarnings('ignore:.*approximate')
+@pytest.mark.parametrize('include_self', [True, False])
+def test_approximate_neighbours_of_rows_without_features(include_self):
+    pytest.importorskip('faiss')
+    x = clusters(500)
+    x[::5] = 0
+    transform = ModalKNNGraph(
+        4, None, include_self, 'faiss', exact_below=0, recall=1.0
+    )
+    exact = ModalKNNGraph(4, None, include_self, 'torch')(shop(a=x))
+    assert found_of(transform(shop(a=x)), exact) > 0.99
+    found = dense(transform(shop(a=x)))
+    expected = torch.eye(500)[::5] * include_self
+    assert torch.equal(found[::5], expected)
+    assert (found[:, ::5].sum() == expected.sum()).item()
+
+    # Fewer rows than neighbours: each has all others.
+    x[5:] = 0
+    found = dense(transform(shop(a=x)))
+    share = 1 / (3 + include_self)
+    assert (found[1:5, 1:5].fill_diagonal_(share) == share).all()
+    x[:] = 0
+    found = dense(transform(shop(a=x)))
+    assert torch.equal(found, torch.eye(500) * include_self)
+
+
+@pytest.mark.filterwarnings('ignore:.*approximate')
+def test_approximate_neighbours_of_duplicates():
+    pytest.importorskip('faiss')
+    x = torch.randn(20, 8).repeat(50, 1)
+    transform = ModalKNNGraph(5, backend='faiss', exact_below=0)
+    store = transform(shop(a=x))[SIMILAR]
+    # Any of the 49 others will do.
+    assert transform.recall_['a'] == 1
+    assert torch.equal(store.edge_index[0] % 20, store.edge_index[1] % 20)
+    only_self = ModalKNNGraph(1, backend='faiss', exact_below=0)
+    store = only_self(shop(a=x))[SIMILAR]
+    assert torch.equal(store.edge_index[0], store.edge_index[1])

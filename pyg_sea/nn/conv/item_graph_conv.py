@@ -5,6 +5,7 @@ from torch_geometric.nn import LGConv
 from torch_geometric.typing import Adj, OptTensor
 
 from ..adjacency import AdjacencyCache, propagation_dtype
+from ..hop_sum import hop_sum
 
 
 class ItemGraphConv(Module):
@@ -60,7 +61,10 @@ class ItemGraphConv(Module):
             return x
         dtype = propagation_dtype(x)
         adj = self._adjacency(edge_index, edge_weight, x.size(0), dtype)
+        adj_t = self._adjacency.transposed(adj[0])
         with torch.autocast(x.device.type, enabled=False):
+            if isinstance(adj[0], Tensor) and adj_t is not None:
+                return hop_sum(x.to(dtype), adj[0], adj_t, K=1).to(x.dtype)
             return x + self.conv(x.to(dtype), *adj).to(x.dtype)
 
     def __repr__(self) -> str:

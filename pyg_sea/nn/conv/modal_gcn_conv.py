@@ -8,6 +8,8 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.typing import Adj, OptTensor, PairTensor
 from torch_geometric.utils import is_sparse, spmm
 
+from ..chunked_linear import chunked_linear, needs_chunks
+
 
 class ModalGCNConv(MessagePassing):
     r"""The modal graph convolution (eq. 6-7) of the `"It is Never Too Late
@@ -31,6 +33,10 @@ class ModalGCNConv(MessagePassing):
 
     Several modalities can share one propagation: encode each with
     :meth:`encode`, stack the channels, and call :meth:`propagate_hops` once.
+
+    Raw item rows may stay on the CPU while the module is on a GPU, be of
+    another precision, or be a memory-mapped file that does not fit into
+    memory: the first layer then reads them in chunks.
 
     Args:
         in_channels (int): Size of the raw item features :math:`F`.
@@ -158,14 +164,21 @@ class ModalGCNConv(MessagePassing):
         r"""Encodes raw item rows, before they are brought to unit length.
 
         Args:
-            x_item (torch.Tensor): Raw item rows :math:`(I, F)`.
+            x_item (torch.Tensor): Raw item rows :math:`(I, F)`, on any device
+                and of any precision.
         """
         if x_item.dim() != 2 or x_item.size(1) != self.in_channels:
             raise ValueError(
                 f"'x[1]' needs to hold raw item rows of shape "
                 f'[num_items, {self.in_channels}] (got {list(x_item.shape)})'
             )
-        return self.mlp(x_item)
+        first, *others = self.mlp.lins
+        if not needs_chunks(x_item, first.weight):
+            return self.mlp(x_item)
+        h = chunked_linear(x_item, first.weight, first.bias)
+        for lin in others:
+            h = lin(self.mlp.act(h))
+        return h
 
     def propagate_hops(
         self,

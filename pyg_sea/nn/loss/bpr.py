@@ -2,6 +2,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
+from ..distributed import share_of_mean
+
 
 class BPRLoss(Module):
     r"""The ranking loss from the `"BPR: Bayesian Personalized Ranking from
@@ -12,6 +14,13 @@ class BPRLoss(Module):
     .. math::
         \mathcal{L} = - \frac{1}{B} \sum_{b=1}^B \ln
         \sigma(\hat{y}^+_b - \hat{y}^-_b)
+
+    Args:
+        sync (bool, optional): If set to :obj:`True`, the pairs of a process
+            of :mod:`torch.distributed` are its share of all pairs: in
+            training mode the mean of the losses over processes is the loss
+            of one process on all of them. Shares may differ in size, and be
+            empty. (default: :obj:`False`)
 
     Shapes:
         - **input:** scores of positive pairs :math:`(B)`, scores of negative
@@ -25,6 +34,10 @@ class BPRLoss(Module):
         tensor(0.3466)
     """
 
+    def __init__(self, sync: bool = False) -> None:
+        super().__init__()
+        self.sync = sync
+
     def forward(self, pos_score: Tensor, neg_score: Tensor) -> Tensor:
         r"""Returns the loss.
 
@@ -32,7 +45,9 @@ class BPRLoss(Module):
             pos_score (torch.Tensor): Scores of positive pairs :math:`(B)`.
             neg_score (torch.Tensor): Scores of negative pairs :math:`(B)`.
         """
-        return -F.logsigmoid(pos_score - neg_score).mean()
+        sync = self.sync and self.training
+        mean = share_of_mean if sync else Tensor.mean
+        return -mean(F.logsigmoid(pos_score - neg_score))
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}()'

@@ -1,10 +1,13 @@
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
+from ..distributed import row_sizes
+from .bound import contrastive_bound, matched_rows, unbiased
 from .estimator import LinearGaussian, MLPGaussian, negative_log_likelihood
 
 
@@ -69,6 +72,12 @@ class CLUBLoss(Module):
             Only values on the rows of the fit are biased, so only training
             mode corrects.
             (default: :obj:`False`)
+        sync (bool, optional): If set to :obj:`True`, the rows of a process
+            of :mod:`torch.distributed` are its share of all rows: in
+            training mode all processes fit the same :math:`q`, to all rows,
+            and the mean of the losses over processes is the loss of one
+            process on all of them. Shares may differ in size, and be empty.
+            (default: :obj:`False`)
 
     Shapes:
         - **input:** matched rows :math:`(N, C)` and :math:`(N, D)`
@@ -105,6 +114,7 @@ class CLUBLoss(Module):
         ridge: float = 1e-6,
         frozen: bool = True,
         unbiased: bool = False,
+        sync: bool = False,
     ) -> None:
         super().__init__()
 
@@ -131,6 +141,7 @@ class CLUBLoss(Module):
         self.negatives = negatives
         self.frozen = frozen
         self.unbiased = unbiased
+        self.sync = sync
         self.estimator: LinearGaussian | MLPGaussian
         if estimator == 'linear':
             self.estimator = LinearGaussian(in_channels, out_channels, ridge)
@@ -148,52 +159,68 @@ class CLUBLoss(Module):
         self.fitted.fill_(False)
         self._is_fitted = False
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, sizes: Sequence[int] | None = None
+    ) -> Tensor:
         r"""Fits :math:`q` (in training mode) and returns the bound.
 
         Args:
             x (torch.Tensor): The rows that predict, :math:`(N, C)`.
             y (torch.Tensor): The rows that are predicted, :math:`(N, D)`.
+            sizes (list[int], optional): With :obj:`sync`, the number of rows
+                in every process, if known: to ask for it takes a wait for
+                the device. (default: :obj:`None`)
         """
         if not self.training:
             return self.bound(x, y)
-        self.fit(x, y)
+        x, y, shares = self._rows(x, y, sizes)
+        self.fit(x, y, shares)
         if self.frozen:
-            out = self.bound(x, y)
+            out = self.bound(x, y, shares)
         else:
             assert isinstance(self.estimator, LinearGaussian)
-            x, y = self._check(x, y)
             with torch.autocast(x.device.type, enabled=False):
-                out = self._bound(x, y, self.estimator.solve(x, y))
-        return self._correct(out, x.size(0)) if self.unbiased else out
+                tensors = self.estimator.solve(x, y, shares)
+                out = self._bound(x, y, tensors, shares)
+        if not self.unbiased:
+            return out
+        num_rows = x.size(0) if shares is None else sum(shares)
+        return unbiased(out, num_rows, self.in_channels, self.out_channels)
 
-    def fit(self, x: Tensor, y: Tensor) -> None:
+    def fit(
+        self, x: Tensor, y: Tensor, sizes: Sequence[int] | None = None
+    ) -> None:
         r"""Fits :math:`q(\mathbf{y} \mid \mathbf{x})` to matched rows: in
         closed form, or by :obj:`num_steps` steps of Adam.
 
         Args:
             x (torch.Tensor): The rows that predict, :math:`(N, C)`.
             y (torch.Tensor): The rows that are predicted, :math:`(N, D)`.
+            sizes (list[int], optional): As above. (default: :obj:`None`)
         """
-        x, y = self._check(x.detach(), y.detach())
-        if x.size(0) < 4 * self.in_channels:
+        x, y, shares = self._rows(x.detach(), y.detach(), sizes)
+        num_rows = x.size(0) if shares is None else sum(shares)
+        if num_rows < 4 * self.in_channels:
             warnings.warn(
-                f"'{self.__class__.__name__}' was fitted on {x.size(0)} rows "
+                f"'{self.__class__.__name__}' was fitted on {num_rows} rows "
                 f'of {self.in_channels} channels: the bound is far too high. '
                 f'Pass at least {4 * self.in_channels} rows, e.g., all items',
                 stacklevel=2,
             )
         with torch.autocast(x.device.type, enabled=False):
-            self.estimator.fit(x, y)
+            self.estimator.fit(x, y, shares)
         self._mark_fitted()
 
-    def bound(self, x: Tensor, y: Tensor) -> Tensor:
+    def bound(
+        self, x: Tensor, y: Tensor, sizes: Sequence[int] | None = None
+    ) -> Tensor:
         r"""Returns the bound under the current :math:`q`, held constant and
         never corrected.
 
         Args:
             x (torch.Tensor): The rows that predict, :math:`(N, C)`.
             y (torch.Tensor): The rows that are predicted, :math:`(N, D)`.
+            sizes (list[int], optional): As above. (default: :obj:`None`)
         """
         if not self._is_fitted:
             raise RuntimeError(
@@ -201,12 +228,12 @@ class CLUBLoss(Module):
                 f"fit: call it in training mode, or call 'fit(x, y)', or load "
                 f'a state dict'
             )
-        x, y = self._check(x, y)
+        x, y, shares = self._rows(x, y, sizes)
         with torch.autocast(x.device.type, enabled=False):
             tensors = [
                 t.detach().to(x.dtype) for t in self.estimator.tensors()
             ]
-            return self._bound(x, y, tensors)
+            return self._bound(x, y, tensors, shares)
 
     def learning_loss(self, x: Tensor, y: Tensor) -> Tensor:
         r"""Returns the negative log-likelihood :math:`-\tfrac{1}{N} \sum_i
@@ -218,7 +245,8 @@ class CLUBLoss(Module):
             x (torch.Tensor): The rows that predict, :math:`(N, C)`.
             y (torch.Tensor): The rows that are predicted, :math:`(N, D)`.
         """
-        x, y = self._check(x.detach(), y.detach())
+        widths = [self.in_channels, self.out_channels]
+        x, y = matched_rows(x.detach(), y.detach(), widths)
         with torch.autocast(x.device.type, enabled=False):
             tensors = [t.to(x.dtype) for t in self.estimator.tensors()]
             q = self.estimator(x, tensors)
@@ -233,48 +261,23 @@ class CLUBLoss(Module):
         self._mark_fitted()
         return [t.requires_grad_() for t in self.estimator.tensors()]
 
-    def _bound(self, x: Tensor, y: Tensor, tensors: list[Tensor]) -> Tensor:
+    def _rows(
+        self, x: Tensor, y: Tensor, sizes: Sequence[int] | None
+    ) -> tuple[Tensor, Tensor, list[int] | None]:
+        synced = self.sync and self.training
+        shares = row_sizes(x, sizes) if synced else None
+        widths = [self.in_channels, self.out_channels]
+        return *matched_rows(x, y, widths, shares), shares
+
+    def _bound(
+        self,
+        x: Tensor,
+        y: Tensor,
+        tensors: list[Tensor],
+        shares: list[int] | None,
+    ) -> Tensor:
         mean, log_var = self.estimator(x, tensors)
-        # log q(y_i | x_i) - log q(y_j | x_i): only the squares differ.
-        positive = (mean - y).square()
-        if self.negatives == 'all':
-            y_mean = y.mean(dim=0)
-            y_var = (y - y_mean).square().mean(dim=0)
-            negative = (mean - y_mean).square() + y_var
-        else:
-            perm = torch.randperm(y.size(0), device=y.device)
-            negative = (mean - y[perm]).square()
-        gap = (negative - positive) * (-log_var).exp()
-        return 0.5 * gap.sum(dim=-1).mean()
-
-    def _correct(self, bound: Tensor, num_rows: int) -> Tensor:
-        # (N - C - 1) / C * R^2 / (1 - R^2) follows a noncentral F
-        # distribution whose mean is known.
-        C, D = self.in_channels, self.out_channels
-        if num_rows <= C + 3:
-            raise ValueError(
-                f"'unbiased' needs more than {C + 3} rows (got {num_rows})"
-            )
-        return ((num_rows - C - 3) * bound - D * C) / (num_rows - 1)
-
-    def _check(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        expected = [self.in_channels, self.out_channels]
-        if (
-            x.dim() != 2
-            or y.dim() != 2
-            or x.size(0) != y.size(0)
-            or x.size(0) < 2
-            or [x.size(1), y.size(1)] != expected
-        ):
-            raise ValueError(
-                f"'x' and 'y' need to be matched rows of shapes "
-                f'[N, {expected[0]}] and [N, {expected[1]}], N > 1 (got '
-                f'{list(x.shape)} and {list(y.shape)})'
-            )
-        dtype = torch.promote_types(x.dtype, y.dtype)
-        if dtype in (torch.float16, torch.bfloat16):
-            dtype = torch.float32
-        return x.to(dtype), y.to(dtype)
+        return contrastive_bound(y, mean, log_var, self.negatives, shares)
 
     def _mark_fitted(self) -> None:
         self.fitted.fill_(True)

@@ -6,7 +6,7 @@ the buffers in place; calling an estimator returns the mean and the log
 variance of every row.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,7 @@ from torch import Tensor
 from torch.nn import Linear, Module
 from torch.optim.adam import adam
 
-
-def center(x: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Returns the rows less their mean, and the mean."""
-    mean = x.mean(dim=0)
-    return x - mean, mean
+from ..distributed import gather_rows, mean_rows, sum_over_ranks
 
 
 class LinearGaussian(Module):
@@ -56,16 +52,25 @@ class LinearGaussian(Module):
         weight, bias, log_var = tensors
         return [F.linear(x, weight, bias), log_var]
 
-    def solve(self, x: Tensor, y: Tensor) -> list[Tensor]:
-        r"""Returns the fitted tensors, differentiable in both inputs."""
+    def solve(
+        self, x: Tensor, y: Tensor, sizes: Sequence[int] | None = None
+    ) -> list[Tensor]:
+        r"""Returns the fitted tensors, differentiable in both inputs. Given
+        the sizes of all shares, the rows are one of them, and the fit, the
+        same in all processes, is that to all rows.
+        """
         dtype = x.dtype
         eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
         # Redundant columns leave no digits of their covariance in float32.
         x, y = x.double(), y.double()
-        x_centered, x_mean = center(x)
-        y_centered, y_mean = center(y)
+        x_mean, y_mean = mean_rows(sizes, x, y)
+        x_centered, y_centered = x - x_mean, y - y_mean
+        num_rows = x.size(0) if sizes is None else sum(sizes)
+        cov = x_centered.t() @ x_centered / num_rows
+        cross = x_centered.t() @ y_centered / num_rows
+        if sizes is not None:
+            cov, cross = sum_over_ranks(cov, cross)
 
-        cov = x_centered.t() @ x_centered / x.size(0)
         # What rounding leaves of constant columns must not look like signal.
         noise = (eps * x_mean).square().mean() + tiny
         rounding = cov.size(0) * torch.finfo(x.dtype).eps
@@ -73,23 +78,24 @@ class LinearGaussian(Module):
         cov = cov + ridge.detach() * torch.eye(
             cov.size(0), dtype=x.dtype, device=x.device
         )
-        cross = x_centered.t() @ y_centered / x.size(0)
         # `cholesky_ex` does not wait for the device, `solve` does.
         factor, _ = torch.linalg.cholesky_ex(cov)
         weight = torch.cholesky_solve(cross, factor).t()
 
         residual = y_centered - x_centered @ weight.t()
-        var = residual.square().mean(dim=0)
-        floor = eps * y_centered.square().mean(dim=0)
+        var, y_var = mean_rows(sizes, residual.square(), y_centered.square())
+        floor = eps * y_var
         floor = floor + (eps * y_mean).square() + tiny
         log_var = torch.maximum(var, floor).log()
         bias = y_mean - weight @ x_mean
         return [t.to(dtype) for t in (weight, bias, log_var)]
 
     @torch.no_grad()
-    def fit(self, x: Tensor, y: Tensor) -> None:
-        r"""Updates the tensors to the least-squares fit."""
-        for tensor, value in zip(self.tensors(), self.solve(x, y)):
+    def fit(
+        self, x: Tensor, y: Tensor, sizes: Sequence[int] | None = None
+    ) -> None:
+        r"""Updates the tensors to the least-squares fit, see :meth:`solve`."""
+        for tensor, value in zip(self.tensors(), self.solve(x, y, sizes)):
             tensor.copy_(value)
 
 
@@ -156,21 +162,27 @@ class MLPGaussian(Module):
         log_var = F.linear(F.linear(x, v0, c0).relu(), v1, c1).tanh()
         return [mean, log_var]
 
-    def fit(self, x: Tensor, y: Tensor) -> None:
-        r"""Takes :obj:`num_steps` steps towards maximum likelihood."""
+    @torch.enable_grad()
+    def fit(
+        self,
+        x: Tensor,
+        y: Tensor,
+        sizes: Sequence[int] | None = None,
+        weight: float = 1.0,
+    ) -> None:
+        r"""Takes :obj:`num_steps` steps of Adam on the negative
+        log-likelihood times :obj:`weight`. Given the sizes of all shares,
+        every process takes those of all rows.
+        """
+        if sizes is not None:
+            x, y = gather_rows(x, sizes), gather_rows(y, sizes)
         dtype = self.get_buffer('weight_0').dtype
         x, y = x.to(dtype), y.to(dtype)
-        self.minimize(
-            lambda tensors: negative_log_likelihood(y, *self(x, tensors))
-        )
-
-    @torch.enable_grad()
-    def minimize(self, loss_fn: Callable[[list[Tensor]], Tensor]) -> None:
-        r"""Takes :obj:`num_steps` steps of Adam on a loss of the tensors."""
         steps = [self.step.clone() for _ in self.tensors()]
         for _ in range(self.num_steps):
             leaves = [t.detach().requires_grad_() for t in self.tensors()]
-            grads = torch.autograd.grad(loss_fn(leaves), leaves)
+            loss = weight * negative_log_likelihood(y, *self(x, leaves))
+            grads = torch.autograd.grad(loss, leaves)
             with torch.no_grad():
                 adam(
                     [leaf.detach() for leaf in leaves],

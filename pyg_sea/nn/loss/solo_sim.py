@@ -1,11 +1,16 @@
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
-# Similarities kept at a time by `chunk_size='auto'`: 64 MiB in float32.
-MAX_SIMILARITIES = 2**24
+from ..distributed import gather_rows, own_rows, row_sizes, world_size
+
+# Similarities kept at a time by `chunk_size='auto'`: 16 MiB in float32. More
+# are slower on CPU.
+MAX_SIMILARITIES = 2**22
 
 
 class SoloSimLoss(Module):
@@ -40,6 +45,12 @@ class SoloSimLoss(Module):
             all at once, which :meth:`torch.compile` needs to fuse the loss
             and which alone has higher-order gradients.
             (default: :obj:`"auto"`)
+        sync (bool, optional): If set to :obj:`True`, the rows of a process
+            of :mod:`torch.distributed` are its share of all rows: in
+            training mode the mean of the losses over processes is the loss
+            of one process on all of them. Candidates are gathered, and
+            :obj:`num_anchors` counts those of all processes. Shares may
+            differ in size, and be empty. (default: :obj:`False`)
 
     Shapes:
         - **input:** matched rows :math:`(N, D)` and :math:`(N, D)`
@@ -63,6 +74,7 @@ class SoloSimLoss(Module):
         negatives: str = 'all',
         num_anchors: int | None = None,
         chunk_size: int | str | None = 'auto',
+        sync: bool = False,
     ) -> None:
         super().__init__()
 
@@ -91,13 +103,19 @@ class SoloSimLoss(Module):
         self.negatives = negatives
         self.num_anchors = num_anchors
         self.chunk_size = chunk_size
+        self.sync = sync
 
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, sizes: Sequence[int] | None = None
+    ) -> Tensor:
         r"""Returns the loss.
 
         Args:
             x (torch.Tensor): Rows that look for their partner, :math:`(N, D)`.
             y (torch.Tensor): Their partners, row by row, :math:`(N, D)`.
+            sizes (list[int], optional): With :obj:`sync`, the number of rows
+                in every process, if known: to ask for it takes a wait for
+                the device. (default: :obj:`None`)
         """
         if x.dim() != 2 or x.shape != y.shape:
             raise ValueError(
@@ -107,17 +125,52 @@ class SoloSimLoss(Module):
         x = F.normalize(x, dim=-1)
         y = F.normalize(y, dim=-1)
 
+        synced = self.sync and self.training
+        shares = row_sizes(x, sizes) if synced else None
         index: Tensor | None = None
         if self.training and self.num_anchors is not None:
-            index = torch.randperm(x.size(0), device=x.device)
-            index = index[: self.num_anchors]
+            index = self._draw(x, self.num_anchors, shares)
 
-        loss = self._one_way(x, y, index)
+        loss = self._one_way(x, y, index, shares)
         if self.symmetric:
-            loss = loss + self._one_way(y, x, index)
+            loss = loss + self._one_way(y, x, index, shares)
         return loss
 
-    def _one_way(self, x: Tensor, y: Tensor, index: Tensor | None) -> Tensor:
+    @staticmethod
+    def _draw(x: Tensor, num_anchors: int, shares: list[int] | None) -> Tensor:
+        if shares is None:
+            return torch.randperm(x.size(0), device=x.device)[:num_anchors]
+        # An order of all rows, of which each process reads its own stretch:
+        # equal seeds draw different anchors, and stay equal.
+        num_rows, own = sum(shares), own_rows(shares)
+        order = torch.randperm(num_rows, device=x.device)[own].argsort()
+        start, stop = (
+            min(num_anchors, num_rows) * end // num_rows
+            for end in (own.start, own.stop)
+        )
+        # Without an anchor, the rows of a process would never count.
+        return order[: max(stop - start, 1)]
+
+    def _one_way(
+        self,
+        x: Tensor,
+        y: Tensor,
+        index: Tensor | None,
+        shares: list[int] | None,
+    ) -> Tensor:
+        if shares is None:
+            return self._mean(x, y, index, 0)
+        weight = world_size() * x.size(0) / sum(shares)
+        offset = own_rows(shares).start
+        if self.negatives == 'all':
+            y = gather_rows(y, shares)
+        if x.size(0) == 0:  # Others wait for these gradients.
+            return x.sum() + 0.0 * y.sum()
+        return weight * self._mean(x, y, index, offset)
+
+    def _mean(
+        self, x: Tensor, y: Tensor, index: Tensor | None, offset: int
+    ) -> Tensor:
         if self.negatives == 'none':
             cos = (x * y).sum(dim=-1)
             cos = cos if index is None else cos[index]
@@ -127,7 +180,12 @@ class SoloSimLoss(Module):
             index = torch.arange(x.size(0), device=x.device)
         else:
             x = x[index]
-        return info_nce(x / self.temperature, y, index, self._chunk_size(x, y))
+        return info_nce(
+            x / self.temperature,
+            y,
+            index + offset,
+            self._chunk_size(x, y),
+        )
 
     def _chunk_size(self, x: Tensor, y: Tensor) -> int:
         if self.chunk_size is None:

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch_geometric.typing import Adj, OptTensor
 
 from ..conv import ItemGraphConv
+from ..distributed import share, share_sizes, world_size
 from ..loss import BPRLoss
 from ..modal_graph_encoder import ModalGraphEncoder
 from ..modality import check_modal_x
@@ -71,6 +72,12 @@ class SEA(Recommender):
             taken as already normalized. With :obj:`True` they are normalized
             and brought to CSR once, as long as the same tensors come.
             (default: :obj:`True`)
+        sync (bool, optional): If set to :obj:`True`, the processes of
+            :mod:`torch.distributed` share the work on the items in
+            :meth:`loss` in training mode, and take their triplets as shares
+            of one batch: the mean of the losses over processes, and so what
+            DDP makes of the gradients, is that of one process on the joined
+            batch. No other method communicates. (default: :obj:`True`)
         **kwargs (optional): Additional arguments of
             :class:`SeparateLearning`.
 
@@ -114,6 +121,7 @@ class SEA(Recommender):
         beta: float = 0.0003,
         num_anchors: int | None = 2048,
         normalize: bool = True,
+        sync: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_users, num_items)
@@ -138,10 +146,12 @@ class SEA(Recommender):
             alpha=alpha,
             beta=beta,
             num_anchors=num_anchors,
+            sync=sync,
             **kwargs,
         )
         self.item_conv = ItemGraphConv()
-        self.bpr = BPRLoss()
+        self.bpr = BPRLoss(sync)
+        self.sync = sync
 
     @classmethod
     def paper(
@@ -279,10 +289,18 @@ class SEA(Recommender):
         :obj:`"distance/<modality>"`, unweighted. The arguments are those of
         :meth:`Recommender.loss`.
         """
-        x_user, parts = self._encode(modal_x, edge_index, edge_weight)
+        sync = self.sync and self.training and world_size() > 1
+        x_user, parts = self._encode(modal_x, edge_index, edge_weight, sync)
         x_item = self._join(parts, item_edge_index, item_edge_weight)
         bpr = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
-        separate, terms = self.separate.loss(parts)
+        sizes: list[int] | None = None
+        if sync:
+            own, sizes = share(self.num_items), share_sizes(self.num_items)
+            parts = {
+                name: ModalParts(*(part[own] for part in pair))
+                for name, pair in parts.items()
+            }
+        separate, terms = self.separate.loss(parts, sizes)
         return bpr + separate, {'bpr': bpr, **terms}
 
     def _encode(
@@ -290,9 +308,10 @@ class SEA(Recommender):
         modal_x: Mapping[str, Tensor],
         edge_index: Adj,
         edge_weight: OptTensor,
+        sync: bool = False,
     ) -> tuple[Tensor, dict[str, ModalParts]]:
         check_modal_x(modal_x, self.modalities, self.num_items)
-        x_user, x_item = self.encoder(modal_x, edge_index, edge_weight)
+        x_user, x_item = self.encoder(modal_x, edge_index, edge_weight, sync)
         return x_user, self.separate.split(x_item)
 
     def _join(

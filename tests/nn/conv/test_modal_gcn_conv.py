@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -165,6 +167,45 @@ def test_compile_fullgraph(x):
         compiled = torch.compile(conv, fullgraph=True, backend=backend)
         out = compiled(x, edge_index)
         torch.testing.assert_close(out, conv(x, edge_index))
+
+
+@pytest.mark.parametrize('hidden_channels', [None, 0])
+def test_items_of_other_precision_are_read_in_chunks(x, hidden_channels):
+    edge_index = bipartite()
+    conv = ModalGCNConv(12, 8, hidden_channels)
+    half = x[1].half()
+    expected = conv((x[0], half.float()), edge_index)
+    grads = torch.autograd.grad(expected.square().sum(), conv.parameters())
+    out = conv((x[0], half), edge_index)
+    torch.testing.assert_close(out, expected)
+    found = torch.autograd.grad(out.square().sum(), conv.parameters())
+    torch.testing.assert_close(found, grads)
+
+    compiled = torch.compile(conv, fullgraph=True, backend='aot_eager')
+    torch.testing.assert_close(compiled((x[0], half), edge_index), expected)
+
+
+def test_large_items_are_read_in_chunks(x, monkeypatch):
+    conv = ModalGCNConv(12, 8)
+    expected = conv.encode(x)
+    module = sys.modules['pyg_sea.nn.chunked_linear']
+    monkeypatch.setattr(module, '_LARGE_NUMEL', x[1].numel())
+    monkeypatch.setattr(module, '_CHUNK_NUMEL', 24)
+    torch.testing.assert_close(conv.encode(x), expected)
+
+
+def test_items_in_memory_take_the_plain_way(x, monkeypatch):
+    conv = ModalGCNConv(12, 8)
+    monkeypatch.delattr('pyg_sea.nn.conv.modal_gcn_conv.chunked_linear')
+    assert torch.equal(conv.encode_items(x[1]), conv.mlp(x[1]))
+    with pytest.raises(NameError):
+        conv.encode_items(x[1].half())
+
+
+def test_items_may_stay_on_another_device(x):
+    conv = ModalGCNConv(12, 8).to('meta')
+    out = conv.encode((x[0].to('meta'), x[1]))
+    assert (out.device.type, out.shape) == ('meta', (11, 8))
 
 
 def test_propagation_is_linear_and_bounded(x):

@@ -3,6 +3,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_sea.evaluate import evaluate
@@ -164,19 +165,20 @@ def test_golden_loss(golden):
 def test_golden_intermediates(golden):
     model = golden.model()
     golden.loss(model)
-    x = model._encode(golden.inputs()['modal_x'])
+    rows = model._rows(golden.inputs()['modal_x'])
+    x_item = model._encode_items(rows)
     for name in ('text', 'image'):
         key = f'x_{name}'
-        assert_close(x[name], golden[f'output/{name}_item_linear'], 1e-9)
+        full = model.item_linears[key](golden.inputs()['modal_x'][name])
+        assert_close(full, golden[f'output/{name}_item_linear'], 1e-9)
         parts = model._parts[name]
         assert_close(parts.generic, golden[f'output/{name}_generic_32'], 1e-9)
         assert_close(parts.unique, golden[f'output/{name}_unique_32'], 1e-9)
-        half = x[name][:, : x[name].size(1) // 2]
-        projection = torch.nn.functional.normalize(model.heads[key](half))
+        projection = F.normalize(model.heads[key][1:](rows[name].head))
         assert_close(projection, golden[f'output/{name}_projection'], 1e-9)
 
         user = model.encoder.user_embedding[model.modalities.index(name)]
-        node = model.encoder.convs[key].encode((user, x[name]))
+        node = F.normalize(torch.cat([user, x_item[name]]))
         edge_index = golden.inputs()['edge_index']
         adjacency = model.encoder._adjacency
         adj = adjacency(edge_index, None, len(node), node.dtype)

@@ -1,0 +1,29 @@
+"""What is tried in tuning: six settings of each model."""
+
+from itertools import product
+from typing import Any
+
+NUM_TRIALS = 6
+
+
+def grid(**values: list[Any]) -> list[dict[str, Any]]:
+    """All combinations of some values."""
+    return [dict(zip(values, chosen)) for chosen in product(*values.values())]
+
+
+#: By model. The values around the published ones; popularity has nothing to
+#: set. `sea_no_losses` gets the trials that `sea` spends on the weights of
+#: its losses, so that these are compared with equal effort.
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    'popularity': [{}],
+    'content_knn': grid(k=[5, 10, 20, 40, 80, 160]),
+    'bpr_mf': grid(lr=[1e-3, 3e-4], lambda_reg=[1e-1, 1e-2, 1e-3]),
+    'lightgcn': grid(num_layers=[2, 3], lambda_reg=[1e-2, 1e-3, 1e-4]),
+    'vbpr': grid(lr=[1e-3, 3e-4], lambda_reg=[1e-1, 1e-2, 1e-3]),
+    'freedom': grid(dropout=[0.8, 0.9], lambda_modal=[1e-4, 1e-3, 1e-2]),
+    'mgcn': grid(lambda_cl=[0.001, 0.01, 0.1], lambda_reg=[1e-4, 1e-3]),
+    'sea': grid(alpha=[0.01, 0.03, 0.1], beta=[0.0003, 0.003]),
+    'sea_no_losses': grid(lr=[1e-3, 3e-4], num_layers=[1, 2, 3]),
+    'sea_paper': grid(alpha=[0.01, 0.1, 0.38], beta=[0.001, 0.01]),
+    'released_sea': grid(alpha=[0.01, 0.1, 0.55], beta=[0.006, 0.06]),
+}

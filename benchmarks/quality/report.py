@@ -1,0 +1,260 @@
+"""Tables of the result files of `run.py`, as Markdown.
+
+python benchmarks/quality/report.py benchmarks/quality/results/lfm2k.jsonl \\
+    --against mgcn
+
+Means and standard deviations (of a sample, over seeds). With `--against`, also
+the difference of every model to that one, with its 95 % interval and p value
+by a paired, hierarchical bootstrap: each replicate draws the users with
+replacement, the same ones for both models, and the seeds of either model with
+replacement. The p value is two-sided: twice the share of replicates on the
+other side of zero, `(1 + number) / (1 + replicates)`, at most 1. With one
+seed per model it speaks of users only, and with few the spread over seeds is
+underestimated.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import records
+
+COLUMNS = {
+    'test Recall@10': ('test', 'recall@10'),
+    'test Recall@20': ('test', 'recall@20'),
+    'test NDCG@10': ('test', 'ndcg@10'),
+    'test NDCG@20': ('test', 'ndcg@20'),
+    'valid Recall@20': ('validation', 'recall@20'),
+}
+TESTED = ('recall@20', 'ndcg@20')
+NUM_REPLICATES = 10_000
+
+# Random numbers held at a time.
+_MAX_DRAWS = 2**24
+
+
+class Difference(NamedTuple):
+    """What :func:`compare` found.
+
+    Args:
+        mean: The difference of the means.
+        low: The lower end of its 95 % interval.
+        high: The upper end.
+        p: The two-sided p value.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def compare(
+    a: np.ndarray,
+    b: np.ndarray,
+    num_replicates: int = NUM_REPLICATES,
+    seed: int = 0,
+) -> Difference:
+    """By how much `a` is larger than `b`.
+
+    Args:
+        a: A metric by seed and user, `[S_a, B]`.
+        b: The same of another model and the same users, `[S_b, B]`.
+        num_replicates: How often to draw.
+        seed: Decides the draws.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(
+            f"'a' and 'b' need one column per user, the same in both (got "
+            f'shapes {a.shape} and {b.shape})'
+        )
+    rng = np.random.default_rng(seed)
+    num_users = a.shape[1]
+    both = np.concatenate([a, b])
+    shares = np.hstack(
+        [
+            _counts(rng, num_replicates, len(x)) * sign / len(x)
+            for x, sign in ((a, 1), (b, -1))
+        ]
+    )
+    size = max(1, _MAX_DRAWS // num_users)
+    values = []
+    for start in range(0, num_replicates, size):
+        share = shares[start : start + size]
+        times = _counts(rng, len(share), num_users)
+        values.append((times @ both.T / num_users * share).sum(axis=1))
+    value = np.concatenate(values)
+    low, high = np.quantile(value, [0.025, 0.975])
+    beyond = min((value <= 0).sum(), (value >= 0).sum())
+    p = min(1.0, 2 * (1 + beyond) / (1 + num_replicates))
+    return Difference(
+        float(a.mean() - b.mean()), float(low), float(high), float(p)
+    )
+
+
+def _counts(rng: np.random.Generator, num_rows: int, num: int) -> np.ndarray:
+    # How often each of `num` comes up in `num` draws with replacement.
+    draw = rng.integers(num, size=(num_rows, num))
+    draw += np.arange(num_rows)[:, None] * num
+    count = np.bincount(draw.ravel(), minlength=num_rows * num)
+    return count.reshape(num_rows, num).astype(np.float64)
+
+
+def groups_of(
+    rows: list[dict[str, Any]], names: tuple[str, ...]
+) -> list[list[dict[str, Any]]]:
+    """The lines with equal values of `names` together, in order."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        key = json.dumps([row[name] for name in names], sort_keys=True)
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def labels_of(groups: list[list[dict[str, Any]]]) -> list[str]:
+    """The models, with their settings if one has several."""
+    models = [group[0]['model'] for group in groups]
+    return [
+        model
+        if models.count(model) == 1
+        else f'{model} `{json.dumps(group[0]["set"])}`'
+        for model, group in zip(models, groups)
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The models on one catalogue."""
+    groups = groups_of(rows, ('model', 'settings'))
+    lines = [
+        '| | ' + ' | '.join(COLUMNS) + ' | seeds | seconds |',
+        '|---' * (len(COLUMNS) + 3) + '|',
+    ]
+    for label, group in zip(labels_of(groups), groups):
+        cells = [
+            spread([row[part][name] for row in group])
+            for part, name in COLUMNS.values()
+        ]
+        seconds = [row['seconds'] for row in group if 'seconds' in row]
+        cells.append(str(len(group)))
+        cells.append(f'{np.mean(seconds):.0f}' if seconds else '')
+        lines.append(f'| {label} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation."""
+    mean = f'{np.mean(values):.4f}'
+    if len(values) == 1:
+        return mean
+    return f'{mean} ± {np.std(values, ddof=1):.4f}'
+
+
+def differences(
+    rows: list[dict[str, Any]],
+    users: Mapping[str, Mapping[str, np.ndarray]],
+    against: str,
+    num_replicates: int = NUM_REPLICATES,
+) -> str:
+    """Every model on one catalogue against one of them.
+
+    Args:
+        rows: The lines.
+        users: The metrics of the users, by :func:`records.key_of`.
+        against: The model to compare with.
+        num_replicates: How often to draw.
+
+    Raises a `ValueError` unless there is exactly one such model.
+    """
+    groups = groups_of(rows, ('model', 'settings'))
+    labels = labels_of(groups)
+    found = [i for i, g in enumerate(groups) if g[0]['model'] == against]
+    if len(found) != 1:
+        raise ValueError(
+            f"'against' needs to be a model with one setting on "
+            f"'{rows[0]['data']}' (got {against!r} out of {labels})"
+        )
+
+    def matrix(group: list[dict[str, Any]], metric: str) -> np.ndarray:
+        return np.stack([users[records.key_of(row)][metric] for row in group])
+
+    lines = [
+        f'| minus {labels[found[0]]} | '
+        + ' | '.join(
+            f'{metric}, difference | 95 % | p'
+            for metric in ('Recall@20', 'NDCG@20')
+        )
+        + ' |',
+        '|---' * (1 + 3 * len(TESTED)) + '|',
+    ]
+    for i, (label, group) in enumerate(zip(labels, groups)):
+        if i == found[0]:
+            continue
+        cells = []
+        for metric in TESTED:
+            out = compare(
+                matrix(group, metric),
+                matrix(groups[found[0]], metric),
+                num_replicates,
+            )
+            cells.append(f'{out.mean:+.4f}')
+            cells.append(f'{out.low:+.4f} to {out.high:+.4f}')
+            cells.append(f'{out.p:.4f}')
+        lines.append(f'| {label} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def about(rows: list[dict[str, Any]]) -> str:
+    """Where the lines come from."""
+    commits = sorted({row['commit'] for row in rows})
+    machines = sorted({row['versions']['machine'] for row in rows})
+    torches = sorted({row['versions']['torch'] for row in rows})
+    inputs = rows[0]['inputs']
+    files = [f'{m}: `{f}`' for m, f in inputs['modalities'].items()]
+    files += [f'{m} graph: `{f}`' for m, f in inputs['neighbors'].items()]
+    return (
+        f'{"; ".join(files)}. Normalized: {json.dumps(inputs["normalize"])}. '
+        f'Commits {", ".join(f"`{c[:12]}`" for c in commits)}, torch '
+        f'{", ".join(torches)}, {"; ".join(machines)}.'
+    )
+
+
+def report(
+    rows: list[dict[str, Any]],
+    users: Mapping[str, Mapping[str, np.ndarray]],
+    against: str | None = None,
+    num_replicates: int = NUM_REPLICATES,
+) -> str:
+    """One section per catalogue."""
+    parts = []
+    for group in groups_of(rows, ('data', 'inputs')):
+        parts += [f'## {group[0]["data"]}', about(group), table(group)]
+        if against:
+            parts.append(differences(group, users, against, num_replicates))
+    return '\n\n'.join(parts)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('results', nargs='+', type=Path)
+    parser.add_argument('--against', metavar='MODEL')
+    parser.add_argument('--replicates', type=int, default=NUM_REPLICATES)
+    args = parser.parse_args(argv)
+
+    rows, users = [], {}
+    for path in args.results:
+        for row in records.read(path):
+            name = records.key_of(row)
+            if name not in users:
+                rows.append(row)
+                users[name] = records.read_users(records.users_path(path, row))
+    print(report(rows, users, args.against, args.replicates))
+
+
+if __name__ == '__main__':
+    main()

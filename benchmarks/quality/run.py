@@ -1,0 +1,198 @@
+"""Trains and evaluates any model on any folder in the MMRec format.
+
+python benchmarks/quality/run.py --data "$PYG_SEA_DATA/lfm2k" \\
+    --modality image=vggish.npy --modality text=all-MiniLM-L6-v2.npy \\
+    --normalize text=none --model mgcn --set lambda_cl=0.01 --seeds 5 \\
+    --out benchmarks/quality/results/lfm2k.jsonl
+
+Adds one line per seed to `--out`, and the metrics of its users beside it in
+`users/`. Seeds that are there are skipped; a run that was broken off goes on
+from its last checkpoint in `--work`. All models are trained alike: the same
+sampler, Adam, early stopping on validation Recall@20. What it prints is
+validation only; `report.py` shows the test figures.
+"""
+
+import argparse
+import ast
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import catalogue
+import records
+import torch
+from catalogue import Catalogue
+from models import MODELS, SCORERS, build, resolve
+from per_user import per_user
+from torch_geometric import seed_everything
+
+from pyg_sea.evaluate import evaluate
+from pyg_sea.recommend import EmbeddingScorer
+from pyg_sea.training import train
+from pyg_sea.transforms import model_inputs
+
+sys.path.append(str(Path(__file__).parents[1]))
+from _record import environment
+
+WORK = Path(tempfile.gettempdir()) / 'pyg_sea_quality'
+
+
+def run(
+    shop: Catalogue,
+    model: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    work: Path = WORK,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One line of results, and the test metrics of every user.
+
+    Args:
+        shop: The data.
+        model: One of `MODELS` or `SCORERS`.
+        settings: What differs from the defaults.
+        seed: Decides weights and triplets.
+        work: The folder of checkpoints.
+    """
+    row = key(shop, model, settings, seed)
+    about = environment()
+    edges = shop.data['user', 'buys', 'item']
+    seed_everything(seed)
+    own, trained = row['settings']['model'], row['settings']['train']
+    it = build(model, own, shop.data, shop.item_graphs)
+    if model in MODELS:
+        # Other code would go on differently.
+        folder = work / f'{records.key_of(row)}-{about["commit"][:12]}'
+        result = train(
+            it,
+            shop.data,
+            folder,
+            seed=seed,
+            resume=True,
+            progress=False,
+            **trained,
+        )
+        shutil.rmtree(folder)
+        scorer = embeddings(it, shop)
+        row |= {
+            'parameters': sum(p.numel() for p in it.parameters()),
+            'best_epoch': result.best_epoch,
+            'epochs': result.num_epochs,
+            # Of all sessions, if it was broken off.
+            'seconds': round(sum(r['seconds'] for r in result.history), 3),
+            'validation': result.val,
+            'test': result.test,
+        }
+    else:
+        scorer = it
+        row |= {
+            name: evaluate(scorer, held_out, edges.edge_index)
+            for name, held_out in (
+                ('validation', edges.val_edge_index),
+                ('test', edges.test_edge_index),
+            )
+        }
+    row |= {'commit': about.pop('commit'), 'versions': about}
+    return row, per_user(scorer, edges.test_edge_index, edges.edge_index)
+
+
+def key(
+    shop: Catalogue, model: str, settings: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """The beginning of a line: what decides a run, and `set`, the settings
+    that were given.
+    """
+    return {
+        'data': shop.name,
+        'model': model,
+        'seed': seed,
+        'set': dict(settings),
+        'settings': resolve(model, settings),
+        'inputs': shop.inputs,
+    }
+
+
+@torch.no_grad()
+def embeddings(model: Any, shop: Catalogue) -> EmbeddingScorer:
+    embedding = model.eval().get_embedding(**model_inputs(shop.data))
+    sizes = [model.num_users, model.num_items]
+    return EmbeddingScorer(*embedding.float().split(sizes))
+
+
+def parse_settings(values: list[str]) -> dict[str, Any]:
+    """`['lr=1e-3', 'mode=slice']` as numbers, strings, and so on: JSON or
+    Python's literals, else a string.
+    """
+    out = {}
+    for name, value in catalogue.pairs(values).items():
+        out[name] = value
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                out[name] = parse(value)
+                break
+            except (ValueError, SyntaxError):
+                continue
+    return out
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    catalogue.add_arguments(parser)
+    add = parser.add_argument
+    add('--model', choices=[*SCORERS, *MODELS], required=True)
+    add(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='a setting of the model or of its training (lr, batch_size, '
+        'weight_decay, gradient_clip_val, patience, max_epochs); may be '
+        'repeated',
+    )
+    add(
+        '--tuned',
+        type=Path,
+        help='a result file of tune.py, whose best settings go before --set',
+    )
+    add('--seeds', type=int, default=5, help='from 0 (default: 5)')
+    add('--out', type=Path, required=True, help='the result file (.jsonl)')
+    add(
+        '--work',
+        type=Path,
+        default=WORK,
+        help=f'the folder of checkpoints (default: {WORK})',
+    )
+    args = parser.parse_args(argv)
+
+    shop = catalogue.read(args)
+    settings = parse_settings(args.set)
+    if args.tuned:
+        trials = records.read(args.tuned)
+        tuned = records.best(trials, shop.name, shop.inputs, args.model)
+        settings = tuned | settings
+    done = {records.key_of(row) for row in records.read(args.out)}
+    # Scorers are the same with every seed.
+    for seed in range(args.seeds if args.model in MODELS else 1):
+        name = records.key_of(key(shop, args.model, settings, seed))
+        if name in done:
+            print(f'{shop.name}, {args.model}, seed {seed}: there already')
+            continue
+        row, users = run(shop, args.model, settings, seed, args.work)
+        records.write_users(records.users_path(args.out, row), users)
+        records.append(args.out, row)
+        print(
+            f'{shop.name}, {args.model}, seed {seed}: validation Recall@20 '
+            f'{row["validation"]["recall@20"]:.4f}',
+            *(f'{k} {row[k]:.0f}' for k in ('epochs', 'seconds') if k in row),
+            flush=True,
+        )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,86 @@
+"""Tries the settings in `grids.py`, the same number for each model, and
+selects on validation.
+
+python benchmarks/quality/tune.py --data "$PYG_SEA_DATA/lfm2k" \\
+    --modality image=vggish.npy --modality text=all-MiniLM-L6-v2.npy \\
+    --normalize text=none --out benchmarks/quality/results/tuning.jsonl
+
+One seed, which is none of those that `run.py` reports. Test metrics are
+neither shown nor kept. `run.py --tuned` takes the best settings from the file.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import catalogue
+import records
+from grids import GRIDS
+from run import WORK, key, parse_settings, run
+
+SEED = 1000
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The trials of one model, best first, as Markdown."""
+    lines = [
+        f'| {rows[0]["model"]} on {rows[0]["data"]} | validation Recall@20 | '
+        'NDCG@20 | best epoch | seconds |',
+        '|---|---|---|---|---|',
+    ]
+    rows = sorted(rows, key=lambda row: -row['validation']['recall@20'])
+    for row in rows:
+        valid = row['validation']
+        lines.append(
+            f'| `{json.dumps(row["set"])}` | {valid["recall@20"]:.4f} | '
+            f'{valid["ndcg@20"]:.4f} | {row.get("best_epoch", "")} | '
+            f'{row.get("seconds", 0):.0f} |'
+        )
+    return '\n'.join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    catalogue.add_arguments(parser)
+    add = parser.add_argument
+    add(
+        '--model',
+        action='append',
+        choices=list(GRIDS),
+        help='may be repeated (default: all)',
+    )
+    add(
+        '--set',
+        action='append',
+        default=[],
+        metavar='KEY=VALUE',
+        help='a setting of all trials; may be repeated',
+    )
+    add('--seed', type=int, default=SEED, help=f'(default: {SEED})')
+    add('--out', type=Path, required=True, help='the result file (.jsonl)')
+    add('--work', type=Path, default=WORK, help='the folder of checkpoints')
+    args = parser.parse_args(argv)
+
+    shop = catalogue.read(args)
+    common = parse_settings(args.set)
+    for model in args.model or GRIDS:
+        done = {records.key_of(row): row for row in records.read(args.out)}
+        rows = []
+        for settings in GRIDS[model]:
+            settings = common | settings
+            name = records.key_of(key(shop, model, settings, args.seed))
+            if name not in done:
+                row, _ = run(shop, model, settings, args.seed, args.work)
+                row.pop('test')
+                records.append(args.out, row)
+                done[name] = row
+            rows.append(done[name])
+        print(table(rows), end='\n\n', flush=True)
+
+
+if __name__ == '__main__':
+    main()

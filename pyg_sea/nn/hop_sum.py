@@ -1,0 +1,61 @@
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+
+def hop_sum(x: Tensor, adj: Tensor, adj_t: Tensor, K: int) -> Tensor:
+    r"""Sums the rows of all hops over a constant graph:
+
+    .. math::
+        \sum_{k=0}^{K} \mathbf{A}^k \mathbf{X} = \mathbf{X} + \mathbf{A}
+        (\mathbf{X} + \mathbf{A} (\mathbf{X} + \dots))
+
+    In this order (Horner's) every hop is one product that adds as it goes,
+    and nothing has to be kept for the backward pass, which is the same sum
+    over :math:`\mathbf{A}^\top`.
+
+    Args:
+        x (torch.Tensor): The rows :math:`\mathbf{X}`.
+        adj (torch.Tensor): The graph :math:`\mathbf{A}` as a sparse matrix;
+            no gradients reach it.
+        adj_t (torch.Tensor): Its transpose.
+        K (int): The number of hops.
+
+    Shapes:
+        - **input:** rows :math:`(N, D)`, sparse matrices :math:`(N, N)`
+        - **output:** rows :math:`(N, D)`
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn.hop_sum import hop_sum
+        >>> adj = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+        >>> sparse, sparse_t = adj.to_sparse_coo(), adj.t().to_sparse_coo()
+        >>> hop_sum(torch.eye(2), sparse, sparse_t, K=2)
+        tensor([[1., 1.],
+                [0., 1.]])
+    """
+    return _HopSum.apply(x, adj, adj_t, K)
+
+
+class _HopSum(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, adj: Tensor, adj_t: Tensor, K: int
+    ) -> Tensor:
+        ctx.adj_t, ctx.K = adj_t, K
+        return _horner(x, adj, K)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        return _horner(grad.contiguous(), ctx.adj_t, ctx.K), None, None, None
+
+
+def _horner(x: Tensor, adj: Tensor, K: int) -> Tensor:
+    out = x
+    for _ in range(K):
+        out = torch.addmm(x, adj, out)
+    return out if K > 0 else x.clone()

@@ -1,0 +1,26 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.autograd import gradcheck
+
+from pyg_sea.nn.unit_rows import unit_rows
+
+
+@pytest.mark.parametrize('shape', [(5, 3), (4, 2, 3)])
+def test_is_normalize(shape):
+    x = torch.randn(shape, dtype=torch.double, requires_grad=True)
+    torch.testing.assert_close(unit_rows(x), F.normalize(x, dim=-1))
+    assert gradcheck(unit_rows, x)
+
+
+def test_short_rows():
+    x = torch.tensor([[0.0, 0.0], [3e-13, 4e-13], [3.0, 4.0]]).double()
+    grad = torch.randn(3, 2, dtype=torch.double)
+    results = []
+    for function in (unit_rows, lambda x: F.normalize(x, dim=-1)):
+        leaf = x.clone().requires_grad_()
+        out = function(leaf)
+        out.backward(grad)
+        results.append((out.detach(), leaf.grad))
+    torch.testing.assert_close(*results)
+    assert results[0][1].isfinite().all()
