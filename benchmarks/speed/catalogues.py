@@ -53,7 +53,9 @@ def item_graph(
     return torch.stack([source, target]), weight
 
 
-def catalogue(size: Size, seed: int = 0, device: str = 'cpu') -> dict[str, Any]:
+def catalogue(
+    size: Size, seed: int = 0, device: str = 'cpu'
+) -> dict[str, Any]:
     """What models are called with, and the edges to train and evaluate on."""
     generator = torch.Generator().manual_seed(seed)
     train = interactions(size, generator)

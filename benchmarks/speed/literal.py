@@ -54,13 +54,17 @@ class LiteralStep:
             check_invariants=True,
         ).coalesce()
         self.conv = LGConv()
-        self.q = [t.clone().requires_grad_() for t in model.estimator.tensors()]
+        self.q = [
+            t.clone().requires_grad_() for t in model.estimator.tensors()
+        ]
         self.optimizer = torch.optim.Adam(model.parameters(), lr=lr)
         self.q_optimizer = torch.optim.Adam(self.q, lr=lr)
         self.parts: dict[str, tuple[Tensor, Tensor]] = {}
 
     def forward(
-        self, triplets: Tensor, permutations: Mapping[str, Tensor] | None = None
+        self,
+        triplets: Tensor,
+        permutations: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The loss of one batch."""
         model = self.model

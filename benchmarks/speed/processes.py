@@ -94,6 +94,9 @@ def work(index: int, world: tuple[int, int], folder: str, args: Any) -> None:
     if index == 0:
         np.save(f'{folder}/seconds.npy', np.array(found))
     if processes > 1:
+        # Gloo's threads may still hold what they need the interpreter to
+        # free: destroyed too early, the group waits for them forever.
+        dist.barrier()
         dist.destroy_process_group()
 
 

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from literal import LiteralStep, evaluate as literal_evaluate, sample
+from literal import LiteralStep, sample
+from literal import evaluate as literal_evaluate
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
@@ -68,13 +69,11 @@ def run(
 ) -> dict[str, Any]:
     """Trains; validation and seconds of every epoch."""
     start = time.perf_counter()
-    result = train(
-        model, data, folder, resume=True, progress=False, **kwargs
-    )
+    result = train(model, data, folder, resume=True, progress=False, **kwargs)
     return {
         **environment(),
         'threads': torch.get_num_threads(),
-        'settings': {k: v for k, v in kwargs.items()},
+        'settings': kwargs,
         'best_epoch': result.best_epoch,
         'best': result.val['recall@20'],
         'ndcg': result.val['ndcg@20'],
@@ -100,7 +99,9 @@ def literal(data: HeteroData, steps: int) -> dict[str, Any]:
         step.fit_estimator()
         step.update()
         seconds.append(time.perf_counter() - start)
-    user, item = step.embedding.detach().split([num_users, len(step.item_graph)])
+    user, item = step.embedding.detach().split(
+        [num_users, len(step.item_graph)]
+    )
     known = torch.isin(edges.val_edge_index[0], edges.edge_index[0])
     start = time.perf_counter()
     literal_evaluate(
@@ -137,7 +138,10 @@ def report(parts: dict[str, Any]) -> dict[str, Any]:
         'literal would need': needed,
         'sea seconds': times,
         'times faster': ratios,
-        'sea best validation': [float(np.mean(best)), float(np.std(best, ddof=1))],
+        'sea best validation': [
+            float(np.mean(best)),
+            float(np.std(best, ddof=1)),
+        ],
     }
 
 
@@ -150,7 +154,9 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--steps', type=int, default=10)
     parser.add_argument('--epochs', type=int, default=1000)
-    parser.add_argument('--parts', nargs='+', default=['released', 'literal', 'sea'])
+    parser.add_argument(
+        '--parts', nargs='+', default=['released', 'literal', 'sea']
+    )
     parser.add_argument('--work', type=Path, required=True)
     parser.add_argument('--out', type=Path)
     args = parser.parse_args()
@@ -166,6 +172,7 @@ def main() -> None:
 
     parts: dict[str, Any] = {}
     if 'released' in args.parts:
+
         def released() -> dict[str, Any]:
             seed_everything(999)
             return run(
@@ -183,6 +190,7 @@ def main() -> None:
     if 'sea' in args.parts:
         parts['sea'] = []
         for seed in range(args.seeds):
+
             def sea(seed: int = seed) -> dict[str, Any]:
                 seed_everything(seed)
                 return run(

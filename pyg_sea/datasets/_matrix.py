@@ -71,7 +71,8 @@ class Matrix:
                 # NumPy has no bfloat16.
                 part = part.float().cpu().numpy()
             with np.errstate(over='ignore'):
-                yield rows, np.array(part, dtype=np.float32, order='C')
+                part = np.array(part, dtype=np.float32, order='C')
+            yield rows, part
 
     @property
     def is_half(self) -> bool:

@@ -1,7 +1,13 @@
 r"""Layers, losses and models."""
 
 from .conv import ItemGraphConv, ModalGCNConv
-from .loss import BPRLoss, CLUBLoss, NegativeL2Loss, SoloSimLoss
+from .loss import (
+    BPRLoss,
+    CLUBLoss,
+    NegativeL2Loss,
+    SampledSoftmaxLoss,
+    SoloSimLoss,
+)
 from .modal_graph_encoder import ModalGraphEncoder
 from .models import FREEDOM, SEA, VBPR, Recommender, ReleasedSEA
 from .separate_learning import SeparateLearning, SeparateLearningOutput
@@ -24,6 +30,7 @@ __all__ = [
     'CLUBLoss',
     'NegativeL2Loss',
     'BPRLoss',
+    'SampledSoftmaxLoss',
 ]
 
 classes = __all__

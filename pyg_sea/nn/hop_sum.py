@@ -7,7 +7,7 @@ from torch.autograd.function import once_differentiable
 
 
 def hop_sum(x: Tensor, adj: Tensor, adj_t: Tensor, K: int) -> Tensor:
-    r"""Sums the rows of all hops over a constant graph:
+    r"""Sums the rows of all hops over a constant graph.
 
     .. math::
         \sum_{k=0}^{K} \mathbf{A}^k \mathbf{X} = \mathbf{X} + \mathbf{A}

@@ -46,7 +46,8 @@ class ModalGraphEncoder(Module):
           edge indices :math:`(2, |\mathcal{E}|)` over :math:`U + I` nodes,
           users first, both directions, or a sparse matrix,
           edge weights :math:`(|\mathcal{E}|)` *(optional)*
-        - **output:** user rows :math:`(U, M D)` for :math:`M` modalities,
+        - **output:** user rows :math:`(U, M D)` for :math:`M` modalities, or
+          :math:`(B, M D)` of the users asked for,
           and a dictionary of item rows :math:`(I, D)`
 
     Raises:
@@ -115,6 +116,7 @@ class ModalGraphEncoder(Module):
         modal_x: Mapping[str, Tensor],
         edge_index: Adj,
         edge_weight: OptTensor = None,
+        users: OptTensor = None,
         sync: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the rows of users, and of items per modality.
@@ -124,6 +126,9 @@ class ModalGraphEncoder(Module):
                 modality, :math:`(I, F_m)`.
             edge_index (torch.Tensor or SparseTensor): The interactions.
             edge_weight (torch.Tensor, optional): One weight per interaction.
+                (default: :obj:`None`)
+            users (torch.Tensor, optional): Local ids of the users whose rows
+                to return, :math:`(B)`. If set to :obj:`None`, is all users.
                 (default: :obj:`None`)
             sync (bool, optional): If set to :obj:`True`, each process of
                 :mod:`torch.distributed` encodes a share of the items and is
@@ -143,13 +148,14 @@ class ModalGraphEncoder(Module):
             rows = gather_rows(torch.cat([*x_item.values()], dim=-1), sizes)
             parts = rows.split(self.out_channels, dim=-1)
             x_item = dict(zip(self.modalities, parts))
-        return self.propagate(x_item, edge_index, edge_weight)
+        return self.propagate(x_item, edge_index, edge_weight, users)
 
     def propagate(
         self,
         x_item: Mapping[str, Tensor],
         edge_index: Adj,
         edge_weight: OptTensor = None,
+        users: OptTensor = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the rows of users, and of items per modality, given what
         the item encoders return.
@@ -159,6 +165,9 @@ class ModalGraphEncoder(Module):
                 :math:`(I, D)`.
             edge_index (torch.Tensor or SparseTensor): The interactions.
             edge_weight (torch.Tensor, optional): One weight per interaction.
+                (default: :obj:`None`)
+            users (torch.Tensor, optional): Local ids of the users whose rows
+                to return, :math:`(B)`. If set to :obj:`None`, is all users.
                 (default: :obj:`None`)
         """
         item = torch.stack([x_item[name] for name in self.modalities], dim=1)
@@ -176,11 +185,14 @@ class ModalGraphEncoder(Module):
                 h = conv.propagate_hops(h.to(dtype), *adj).to(h.dtype)
 
         x_user, x = h.tensor_split([self.num_users])
-        weight = self.user_weight.unsqueeze(-1)
-        x_user = x_user.view(*self.user_weight.shape, -1) * weight
-        x_user = x_user.flatten(1)
-        items = x.split(self.out_channels, dim=-1)
-        return x_user, dict(zip(self.modalities, items))
+        weight: Tensor = self.user_weight
+        if users is not None:
+            x_user = x_user.index_select(0, users)
+            weight = weight.index_select(0, users)
+        x_user = x_user.unflatten(1, (-1, self.out_channels))
+        x_user = (x_user * weight.unsqueeze(-1)).flatten(1)
+        parts = x.split(self.out_channels, dim=-1)
+        return x_user, dict(zip(self.modalities, parts))
 
     def encode_items(self, modal_x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         r"""Returns item rows by their features alone, as of items without

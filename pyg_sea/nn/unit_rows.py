@@ -7,11 +7,12 @@ from torch.autograd.function import once_differentiable
 
 
 def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
-    r"""Brings rows to unit length, :math:`\mathbf{y} = \mathbf{x} /
-    \max(\|\mathbf{x}\|, \epsilon)`, as :func:`torch.nn.functional.normalize`
-    does, in half the passes over memory:
+    r"""Brings rows to unit length, as :func:`torch.nn.functional.normalize`
+    does, in half the passes over memory.
 
     .. math::
+        \mathbf{y} = \frac{\mathbf{x}}{\max(\|\mathbf{x}\|, \epsilon)},
+        \qquad
         \frac{\partial \mathcal{L}}{\partial \mathbf{x}} =
         \frac{\mathbf{g} - (\mathbf{g}^\top \mathbf{y}) \, \mathbf{y}}
         {\|\mathbf{x}\|}

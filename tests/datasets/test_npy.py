@@ -120,8 +120,7 @@ def test_other_ways_have_other_copies(write_shop, tmp_path):
 def test_copies_lie_in_the_home_of_pyg_by_default(
     write_shop, tmp_path, monkeypatch, file_of
 ):
-    home = sys.modules['torch_geometric.home']
-    monkeypatch.setattr(home, '_home_dir', str(tmp_path / 'home'))
+    monkeypatch.setenv('PYG_HOME', str(tmp_path / 'home'))
     x, _ = features(write_shop(), normalize='l2', mmap=True)
     assert file_of(x).parent == tmp_path / 'home' / 'pyg_sea'
 

@@ -45,3 +45,14 @@ def test_user_weights_start_as_shares():
     encoder.reset_parameters()
     assert not torch.equal(encoder.user_weight, before)
     assert str(encoder).startswith('ModalGraphEncoder(50')
+
+
+def test_rows_of_some_users():
+    encoder = ModalGraphEncoder(3, {'image': 16, 'text': 8})
+    modal_x = {'image': torch.randn(2, 16), 'text': torch.randn(2, 8)}
+    edge_index = torch.tensor([[0, 1, 3, 4], [3, 4, 0, 1]])
+    users = torch.tensor([2, 0, 2])
+    everybody, items = encoder(modal_x, edge_index)
+    some, same = encoder(modal_x, edge_index, users=users)
+    torch.testing.assert_close(some, everybody[users])
+    torch.testing.assert_close(same, items)

@@ -34,7 +34,7 @@ def poison(model):
         total, terms = healthy(**kwargs)
         steps.append(0)
         if len(steps) == 4 and rank() == world_size() - 1:
-            terms['bpr'] = terms['bpr'] * torch.nan
+            terms['align/text-image'] *= torch.nan
         return total, terms
 
     model.loss = loss

@@ -81,6 +81,7 @@ def test_one_process_writes(ranks):
 
 
 def test_all_processes_raise(ranks, single):
-    assert "epoch 0, step 3: 'bpr' = nan" in single['error']
+    message = "epoch 0, step 3: 'align/text-image' = nan"
+    assert message in single['error']
     for found in ranks:
         assert found['error'] == single['error']

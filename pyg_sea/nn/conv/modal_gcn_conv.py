@@ -113,6 +113,7 @@ class ModalGCNConv(MessagePassing):
         self.mlp = MLP(
             [size for size in channels if size > 0],
             act='leaky_relu',
+            act_kwargs={'inplace': True},
             norm=None,
         )
 

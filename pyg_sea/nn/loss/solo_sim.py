@@ -8,9 +8,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..distributed import gather_rows, own_rows, row_sizes, world_size
 
-# Similarities kept at a time by `chunk_size='auto'`: 16 MiB in float32. More
+# Similarities kept at a time by `chunk_size='auto'`: 8 MiB in float32. More
 # are slower on CPU.
-MAX_SIMILARITIES = 2**22
+MAX_SIMILARITIES = 2**21
 
 
 class SoloSimLoss(Module):

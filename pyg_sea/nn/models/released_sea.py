@@ -230,10 +230,7 @@ class ReleasedSEA(Recommender):
 
         earlier, later = self.modalities
         align = self.align(
-            *(
-                self.heads[modality_key(name)][1:](rows[name].head)
-                for name in (later, earlier)
-            )
+            *(self._project(name, rows[name]) for name in (later, earlier))
         )
         terms = {'bpr': bpr, f'align/{later}-{earlier}': align}
         for name, (_, generic, unique, _) in rows.items():
@@ -279,13 +276,16 @@ class ReleasedSEA(Recommender):
         out = {}
         for name in self.modalities:
             key = modality_key(name)
-            full, x = self.item_linears[key], modal_x[name]
+            full: Any = self.item_linears[key]
+            head: Any = self.heads[key]
+            conv: Any = self.encoder.convs[key]
+            x = modal_x[name]
             half = full.weight.size(0) // 2
-            readers = [
-                (self.heads[key][0], slice(half)),
+            readers: list[tuple[Any, slice]] = [
+                (head[0], slice(half)),
                 (self.generic_linears[key], slice(half)),
                 (self.unique_linears[key], slice(half, None)),
-                (self.encoder.convs[key].mlp.lins[0], slice(None)),
+                (conv.mlp.lins[0], slice(None)),
             ]
             weight = torch.cat([r.weight @ full.weight[s] for r, s in readers])
             bias = torch.cat(
@@ -299,9 +299,13 @@ class ReleasedSEA(Recommender):
     def _encode_items(self, rows: Mapping[str, _Rows]) -> dict[str, Tensor]:
         out = {}
         for name in self.modalities:
-            mlp = self.encoder.convs[modality_key(name)].mlp
-            out[name] = mlp.lins[1](mlp.act(rows[name].hidden))
+            conv: Any = self.encoder.convs[modality_key(name)]
+            out[name] = conv.mlp.lins[1](F.leaky_relu(rows[name].hidden))
         return out
+
+    def _project(self, name: str, rows: _Rows) -> Tensor:
+        head: Any = self.heads[modality_key(name)]
+        return head[1:](rows.head)
 
     def _embed(
         self,

@@ -3,15 +3,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch_geometric.typing import Adj, OptTensor
 
 from ..conv import ItemGraphConv
 from ..distributed import share, share_sizes, world_size
-from ..loss import BPRLoss
+from ..loss import BPRLoss, SampledSoftmaxLoss
 from ..modal_graph_encoder import ModalGraphEncoder
 from ..modality import check_modal_x
 from ..separate_learning import SeparateLearning
 from ..split import ModalParts
+from ..unit_rows import unit_rows
 from .recommender import Recommender
 
 
@@ -33,14 +35,16 @@ class SEA(Recommender):
         \mathbf{u}_i^m], \qquad
         \mathbf{e}_u = \big\Vert_m \, w_{um} \mathbf{x}_u^m
 
-        \mathcal{L} &= - \tfrac{1}{B} \sum \ln \sigma(\hat{y}^+ - \hat{y}^-)
+        \mathcal{L} &= \mathcal{L}_\mathrm{rank}
         + \alpha \sum_{a > b} \mathcal{L}_\mathrm{align}^{ab}
         + \beta \sum_m \mathcal{L}_\mathrm{distance}^m
 
-    (eq. 18-19), where :math:`\hat{y} = \mathbf{e}_u^\top \mathbf{e}_i`. A
-    score is thus a sum of one term per modality and part. Items have no
-    parameters of their own: an item that was not there in training is placed
-    by its features, see :meth:`get_item_embedding`.
+    (eq. 18-19). A score :math:`\mathbf{e}_u^\top \mathbf{e}_i` is thus a sum
+    of one term per modality and part. The paper ranks by :class:`BPRLoss`;
+    here :class:`SampledSoftmaxLoss` is the default, which ranks better and
+    needs fewer epochs, and rows are brought to unit length for it. Items
+    have no parameters of their own: an item that was not there in training is
+    placed by its features, see :meth:`get_item_embedding`.
 
     Args:
         num_users (int): The number of users :math:`U`.
@@ -68,6 +72,11 @@ class SEA(Recommender):
         num_anchors (int, optional): Items that :class:`SoloSimLoss` draws
             per training step, ranked against all items; :obj:`None` takes
             all. (default: :obj:`2048`)
+        ranking (str, optional): :obj:`"softmax"` for
+            :class:`SampledSoftmaxLoss`, or :obj:`"bpr"` for
+            :class:`BPRLoss`. (default: :obj:`"softmax"`)
+        ranking_kwargs (dict[str, Any], optional): Arguments of
+            :class:`SampledSoftmaxLoss`. (default: :obj:`None`)
         normalize (bool, optional): If set to :obj:`False`, interactions are
             taken as already normalized. With :obj:`True` they are normalized
             and brought to CSR once, as long as the same tensors come.
@@ -100,7 +109,7 @@ class SEA(Recommender):
         >>> triplets = torch.tensor([[0, 1], [0, 1], [7, 9]])
         >>> loss, terms = model.loss(modal_x, edge_index, triplets)
         >>> list(terms)
-        ['bpr', 'align/text-image', 'distance/image', 'distance/text']
+        ['softmax', 'align/text-image', 'distance/image', 'distance/text']
         >>> model.get_embedding(modal_x, edge_index).shape
         torch.Size([203, 128])
         >>> model.eval().recommend(modal_x, edge_index, k=5).shape
@@ -120,6 +129,8 @@ class SEA(Recommender):
         alpha: float = 0.03,
         beta: float = 0.0003,
         num_anchors: int | None = 2048,
+        ranking: str = 'softmax',
+        ranking_kwargs: dict[str, Any] | None = None,
         normalize: bool = True,
         sync: bool = True,
         **kwargs: Any,
@@ -130,6 +141,15 @@ class SEA(Recommender):
             raise ValueError(
                 "'unique_channels' is what 'generic_channels' leaves of "
                 f"'hidden_channels' in '{self.__class__.__name__}': set those"
+            )
+        if ranking not in ('softmax', 'bpr'):
+            raise ValueError(
+                f"'ranking' needs to be 'softmax' or 'bpr' (got {ranking!r})"
+            )
+        if ranking == 'bpr' and ranking_kwargs:
+            raise ValueError(
+                f"ranking='bpr' takes no 'ranking_kwargs' "
+                f'(got {sorted(ranking_kwargs)})'
             )
         self.encoder = ModalGraphEncoder(
             num_users,
@@ -150,7 +170,12 @@ class SEA(Recommender):
             **kwargs,
         )
         self.item_conv = ItemGraphConv()
-        self.bpr = BPRLoss(sync)
+        self.ranking = ranking
+        self.rank: Module = (
+            BPRLoss(sync)
+            if ranking == 'bpr'
+            else SampledSoftmaxLoss(sync=sync, **(ranking_kwargs or {}))
+        )
         self.sync = sync
 
     @classmethod
@@ -171,9 +196,9 @@ class SEA(Recommender):
         That is: linear maps to equal halves of 64 channels per modality, two
         hops, temperature 0.2, one CLUB estimator per modality with 8 hidden
         units and 50 steps of Adam at 1e-4 per batch, one permutation as
-        negatives. The paper trains with Adam at 1e-4 and batches of 2048.
-        Its :math:`\alpha` and :math:`\beta` are not known: the defaults are
-        what the scale of the released logs suggests for Amazon Baby (0.55,
+        negatives, and BPR. The paper trains with Adam at 1e-4 and batches of
+        2048. Its :math:`\alpha` and :math:`\beta` are not known: the defaults
+        are what the scale of the released logs suggests for Amazon Baby (0.55,
         beside a logarithm to base 2) and the weight that the released code
         ships with (0.006, beside that logarithm and a mean of halved
         bounds). Sweep them.
@@ -213,7 +238,12 @@ class SEA(Recommender):
             beta=beta,
             distance=distance,
             club_kwargs=club_kwargs,
-            **{'mode': 'linear', 'num_anchors': None, **kwargs},
+            **{
+                'mode': 'linear',
+                'num_anchors': None,
+                'ranking': 'bpr',
+                **kwargs,
+            },
         )
 
     def reset_parameters(self) -> None:
@@ -240,7 +270,8 @@ class SEA(Recommender):
         """
         x_user, parts = self._encode(modal_x, edge_index, edge_weight)
         x_item = self._join(parts, item_edge_index, item_edge_weight)
-        return torch.cat([x_user, x_item])
+        out = torch.cat([x_user, x_item])
+        return out if self.ranking == 'bpr' else unit_rows(out)
 
     def get_item_embedding(
         self,
@@ -261,7 +292,8 @@ class SEA(Recommender):
                 (default: :obj:`None`)
         """
         parts = self.separate.split(self.encoder.encode_items(modal_x))
-        return self._join(parts, item_edge_index, item_edge_weight)
+        out = self._join(parts, item_edge_index, item_edge_weight)
+        return out if self.ranking == 'bpr' else unit_rows(out)
 
     def get_parts(
         self,
@@ -284,15 +316,25 @@ class SEA(Recommender):
         item_edge_index: Adj | None = None,
         item_edge_weight: OptTensor = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        r"""Returns the loss of one batch (eq. 18-19) and its named terms
-        :obj:`"bpr"`, :obj:`"align/<later>-<earlier>"` and
-        :obj:`"distance/<modality>"`, unweighted. The arguments are those of
-        :meth:`Recommender.loss`.
+        r"""Returns the loss of one batch (eq. 18-19) and its named terms,
+        unweighted: :obj:`"softmax"` or :obj:`"bpr"`,
+        :obj:`"align/<later>-<earlier>"` and :obj:`"distance/<modality>"`. The
+        arguments are those of :meth:`Recommender.loss`.
         """
         sync = self.sync and self.training and world_size() > 1
-        x_user, parts = self._encode(modal_x, edge_index, edge_weight, sync)
+        users, pos_items, neg_items = triplets
+        x_user, parts = self._encode(
+            modal_x, edge_index, edge_weight, users, sync
+        )
         x_item = self._join(parts, item_edge_index, item_edge_weight)
-        bpr = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
+        if self.ranking == 'bpr':
+            pos, neg = (
+                (x_user * x_item.index_select(0, items)).sum(dim=-1)
+                for items in (pos_items, neg_items)
+            )
+            rank = self.rank(pos, neg)
+        else:
+            rank = self.rank(x_user, x_item, pos_items)
         sizes: list[int] | None = None
         if sync:
             own, sizes = share(self.num_items), share_sizes(self.num_items)
@@ -301,17 +343,20 @@ class SEA(Recommender):
                 for name, pair in parts.items()
             }
         separate, terms = self.separate.loss(parts, sizes)
-        return bpr + separate, {'bpr': bpr, **terms}
+        return rank + separate, {self.ranking: rank, **terms}
 
     def _encode(
         self,
         modal_x: Mapping[str, Tensor],
         edge_index: Adj,
         edge_weight: OptTensor,
+        users: OptTensor = None,
         sync: bool = False,
     ) -> tuple[Tensor, dict[str, ModalParts]]:
         check_modal_x(modal_x, self.modalities, self.num_items)
-        x_user, x_item = self.encoder(modal_x, edge_index, edge_weight, sync)
+        x_user, x_item = self.encoder(
+            modal_x, edge_index, edge_weight, users, sync
+        )
         return x_user, self.separate.split(x_item)
 
     def _join(

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from pyg_sea.nn import CLUBLoss
-from pyg_sea.nn.loss.estimator import LinearGaussian
+from pyg_sea.nn.loss.estimator import (
+    LinearGaussian,
+    negative_log_likelihood,
+)
 
 # Jointly Gaussian pairs, d = 20: mutual information, correlation per
 # dimension, and the bound under the exact conditional d rho^2 / (1 - rho^2).
@@ -433,3 +436,21 @@ def test_inductor():
     expected = club(x, y)
     compiled = torch.compile(club.bound, fullgraph=True)
     torch.testing.assert_close(compiled(x, y), expected)
+
+
+@pytest.mark.parametrize('one_variance', [False, True])
+def test_gradients_of_the_likelihood(one_variance):
+    y, mean, log_var = (
+        torch.randn(5, 3, dtype=torch.double, requires_grad=True)
+        for _ in range(3)
+    )
+    if one_variance:
+        log_var = log_var[0]
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    expected = -q.log_prob(y).sum(dim=1).mean()
+    out = negative_log_likelihood(y, mean, log_var)
+    constant = 1.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(out + constant, expected)
+    assert torch.autograd.gradcheck(
+        negative_log_likelihood, (y, mean, log_var)
+    )

@@ -174,7 +174,7 @@ def test_golden_intermediates(golden):
         parts = model._parts[name]
         assert_close(parts.generic, golden[f'output/{name}_generic_32'], 1e-9)
         assert_close(parts.unique, golden[f'output/{name}_unique_32'], 1e-9)
-        projection = F.normalize(model.heads[key][1:](rows[name].head))
+        projection = F.normalize(model._project(name, rows[name]))
         assert_close(projection, golden[f'output/{name}_projection'], 1e-9)
 
         user = model.encoder.user_embedding[model.modalities.index(name)]

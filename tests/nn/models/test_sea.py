@@ -6,7 +6,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.utils import to_torch_csr_tensor
 
-from pyg_sea.nn import SEA, BPRLoss, NegativeL2Loss, ReleasedSEA
+from pyg_sea.nn import (
+    SEA,
+    BPRLoss,
+    NegativeL2Loss,
+    ReleasedSEA,
+    SampledSoftmaxLoss,
+)
 
 U, I = 7, 150  # noqa: E741
 SIZES = {'image': 12, 'text': 6, 'v1.5': 9}
@@ -59,7 +65,8 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
     if inputs.get('item_edge_index') is not None:
         row, col = inputs['item_edge_index']
         S[col, row] = inputs.get('item_edge_weight', torch.ones(len(row)))
-    return torch.cat([torch.cat(user, dim=1), h + S @ h])
+    out = torch.cat([torch.cat(user, dim=1), h + S @ h])
+    return F.normalize(out) if model.ranking == 'softmax' else out
 
 
 @pytest.mark.parametrize('make', [SEA, SEA.paper])
@@ -78,16 +85,22 @@ def test_embedding_equals_dense_reference(make, weighted):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_loss_is_the_sum_of_its_terms():
-    model = SEA(U, I, SIZES, alpha=0.3, beta=0.7)
+@pytest.mark.parametrize('ranking', ['softmax', 'bpr'])
+def test_loss_is_the_sum_of_its_terms(ranking):
+    model = SEA(U, I, SIZES, alpha=0.3, beta=0.7, ranking=ranking)
     inputs = graph()
     loss, terms = model.loss(triplets=TRIPLETS, **inputs)
     assert len(terms) == 1 + 3 + 3
+    weights = {ranking: 1.0, 'align': 0.3, 'distance': 0.7}
     expected = sum(
-        {'bpr': 1.0, 'align': 0.3, 'distance': 0.7}[name.split('/')[0]] * term
-        for name, term in terms.items()
+        weights[name.split('/')[0]] * term for name, term in terms.items()
     )
     torch.testing.assert_close(loss, expected)
+    if ranking == 'softmax':
+        user, item = model.get_embedding(**inputs).split([U, I])
+        expected = SampledSoftmaxLoss()(user[TRIPLETS[0]], item, TRIPLETS[1])
+        torch.testing.assert_close(terms['softmax'], expected)
+        return
 
     user, pos, neg = TRIPLETS
     pairs = torch.stack([torch.cat([user, user]), torch.cat([pos, neg]) + U])
@@ -152,9 +165,15 @@ def test_new_items_are_placed_by_their_features():
     new = graph(num_items=3)['modal_x']
     assert model.get_item_embedding(new).shape == (3, 3 * 64)
     edge_index = torch.tensor([[0], [1]])
+    parts = model.separate.split(model.encoder.encode_items(new))
     smoothed = model.get_item_embedding(new, edge_index)
     out = model.get_item_embedding(new)
-    torch.testing.assert_close(smoothed[1], out[1] + out[0])
+    raw = [
+        torch.cat([part[i] for pair in parts.values() for part in pair])
+        for i in (0, 1)
+    ]
+    torch.testing.assert_close(out[1], F.normalize(raw[1], dim=0))
+    torch.testing.assert_close(smoothed[1], F.normalize(sum(raw), dim=0))
 
 
 def test_items_have_no_parameters():
@@ -209,7 +228,7 @@ def test_one_modality():
     inputs = graph(sizes={'text': 6})
     model = SEA(U, I, {'text': 6})
     _, terms = model.loss(triplets=TRIPLETS, **inputs)
-    assert list(terms) == ['bpr', 'distance/text']
+    assert list(terms) == ['softmax', 'distance/text']
 
 
 def test_training_lowers_the_loss():
@@ -269,6 +288,10 @@ def test_rejects_arguments():
         SEA(U, I, {})
     with pytest.raises(ValueError, match='unique_channels'):
         SEA(U, I, SIZES, unique_channels=10)
+    with pytest.raises(ValueError, match="'ranking' needs"):
+        SEA(U, I, SIZES, ranking='hinge')
+    with pytest.raises(ValueError, match="takes no 'ranking_kwargs'"):
+        SEA(U, I, SIZES, ranking='bpr', ranking_kwargs={'temperature': 1.0})
 
 
 def test_rejects_input():
