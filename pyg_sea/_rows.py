@@ -26,17 +26,26 @@ class Rows:
         self.perm: Tensor | None = None
         if bool((row[1:] < row[:-1]).any()):
             self.perm = row.argsort(stable=True)
-            self.col = self.col[self.perm]
-        self.degree = torch.bincount(row, minlength=num_rows)
-        self.ptr = cumsum(self.degree)
+            row, self.col = row[self.perm], self.col[self.perm]
+        # `bincount` would wait for the device.
+        starts = torch.arange(num_rows + 1, device=row.device)
+        self.ptr = torch.searchsorted(row.contiguous(), starts)
+        self.degree = self.ptr.diff()
 
-    def of(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def of(
+        self, rows: Tensor, num_entries: int | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The entries of some rows, one after the other: the position of
         their row within `rows`, and their own positions in `col`.
+
+        Args:
+            rows: The numbers of these rows.
+            num_entries: How many entries they have, if that is known: to
+                count them takes a wait for the device (default: `None`).
         """
         degree = self.degree[rows]
         position = torch.arange(rows.numel(), device=rows.device)
-        position = position.repeat_interleave(degree)
+        position = position.repeat_interleave(degree, output_size=num_entries)
         entry = torch.arange(position.numel(), device=rows.device)
         entry += (self.ptr[rows] - cumsum(degree)[:-1])[position]
         return position, entry
@@ -55,7 +64,7 @@ def check_pairs(
         )
     if pairs.numel() == 0:
         return
-    low, high = pairs.amin(dim=1).tolist(), pairs.amax(dim=1).tolist()
+    low, high = torch.stack(torch.aminmax(pairs, dim=1)).tolist()
     for axis, bound in enumerate((num_rows, num_cols)):
         if low[axis] < 0 or (bound is not None and high[axis] >= bound):
             raise ValueError(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import cumsum
 
 from pyg_sea._rows import Rows, check_pairs
 
@@ -171,7 +172,11 @@ def top_k(
         chunk = scorer(users[start : start + batch_size])
         if exclude is not None:
             part = slice(bounds[i], bounds[i + 1])
-            chunk[row[part] - start, col[part]] = float('-inf')
+            # A number would be copied to the device, which waits for it.
+            chunk.index_put_(
+                (row[part] - start, col[part]),
+                chunk.new_full((), float('-inf')),
+            )
         value, index = chunk.topk(width, dim=1)
         items[start : start + batch_size, :width] = index
         scores[start : start + batch_size, :width] = value
@@ -233,12 +238,13 @@ def top_k_items(
     num_users = user_embedding.size(0)
     if users is None:
         users = torch.arange(num_users, device=user_embedding.device)
-    users = _to_ids(users)
-    if users.numel() > 0 and not 0 <= users.min() <= users.max() < num_users:
-        raise ValueError(
-            f"'users' needs local ids from 0 to {num_users - 1} "
-            f'(got {int(users.min())} to {int(users.max())})'
-        )
+    elif (users := _to_ids(users)).numel() > 0:
+        low, high = torch.stack(torch.aminmax(users)).tolist()
+        if not 0 <= low <= high < num_users:
+            raise ValueError(
+                f"'users' needs local ids from 0 to {num_users - 1} "
+                f'(got {int(low)} to {int(high)})'
+            )
     return top_k(scorer, users, k, exclude, batch_size).items
 
 
@@ -276,13 +282,13 @@ def _to_ids(users: Tensor | Sequence[int]) -> Tensor:
 def _mask_of(
     exclude: Tensor, users: Tensor, batch_size: int
 ) -> tuple[Tensor, Tensor, list[int]]:
-    num_rows = 1 + max(
-        int(ids.max()) if ids.numel() else 0 for ids in (exclude[0], users)
-    )
-    rows = Rows(exclude, num_rows)
-    position, entry = rows.of(users)
+    last = int(exclude[0].max()) if exclude.numel() > 0 else -1
+    rows = Rows(exclude, last + 2)
+    # An empty row serves all users after the last one with a pair.
+    users = users.clamp(max=last + 1)
     starts = torch.arange(
         0, users.numel() + batch_size, batch_size, device=users.device
-    )
-    bounds = torch.searchsorted(position, starts)
-    return position, rows.col[entry], bounds.tolist()
+    ).clamp_(max=users.numel())
+    bounds = cumsum(rows.degree[users])[starts].tolist()
+    position, entry = rows.of(users, bounds[-1])
+    return position, rows.col[entry], bounds

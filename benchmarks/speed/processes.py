@@ -12,7 +12,6 @@ times, in turns.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -94,18 +93,19 @@ def work(index: int, world: tuple[int, int], folder: str, args: Any) -> None:
     if index == 0:
         np.save(f'{folder}/seconds.npy', np.array(found))
     if processes > 1:
-        # Gloo's threads may still hold what they need the interpreter to
-        # free: destroyed too early, the group waits for them forever.
+        # Not destroyed: if gloo's threads have yet to free what belongs to
+        # the interpreter, both wait for each other.
         dist.barrier()
-        dist.destroy_process_group()
 
 
 def run(world: tuple[int, int], args: argparse.Namespace) -> np.ndarray:
     """Seconds per step and phase in a world that is started anew."""
-    os.environ['OMP_NUM_THREADS'] = str(world[1])
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(
-            work, (world, folder, args), nprocs=world[0]
+        torch.multiprocessing.start_processes(
+            work,
+            (world, folder, args),
+            nprocs=world[0],
+            start_method='forkserver',
         )
         return np.load(f'{folder}/seconds.npy', allow_pickle=False)
 

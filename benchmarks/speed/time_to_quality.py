@@ -3,7 +3,8 @@
 python benchmarks/speed/time_to_quality.py "$PYG_SEA_DATA/lfm2k" \\
     --modality image=vggish.npy --modality text=all-MiniLM-L6-v2.npy \\
     --graph-weight image=0.1 --graph-weight text=0.9 \\
-    --work runs/time_to_quality --out benchmarks/results/quality_lfm2k.json
+    --work runs/time_to_quality \\
+    --out benchmarks/results/speed_quality_lfm2k.json
 
 Three parts, each skipped if its result is in the folder `--work`:
 `released` trains `ReleasedSEA` as released (Adam at 1e-4, alpha .012, ureg

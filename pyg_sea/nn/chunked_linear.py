@@ -110,6 +110,32 @@ def _result_dtype(weight: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if autocast else weight.dtype
 
 
+class FeatureLinear(torch.nn.Linear):
+    r"""A linear layer over raw features, which may be of any precision, on
+    any device or mapped: see :func:`chunked_linear`.
+
+    Shapes:
+        - **input:** rows :math:`(N, F)`
+        - **output:** rows :math:`(N, D)`
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn.chunked_linear import FeatureLinear
+        >>> FeatureLinear(16, 8)(torch.randn(100, 16).half()).dtype
+        torch.float32
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        r"""Applies the layer, in chunks where :obj:`x` needs it.
+
+        Args:
+            x (torch.Tensor): Raw features :math:`(N, F)`.
+        """
+        if needs_chunks(x, self.weight):
+            return chunked_linear(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
+
+
 class _ChunkedLinear(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -50,6 +50,10 @@ class RecommenderModule(LightningModule):
             from `'user'` to `'item'`).
         inputs: What to call the model with, if not
             `model_inputs(data, edge_type)` (default: `None`).
+        features_on_device: Whether features move to the device, and to the
+            precision, of the module. Without it they stay where they are,
+            mapped files or larger than a GPU, and are read in chunks
+            (default: `True`).
 
     Shapes:
         - a training batch: `[3, B]` triplets (user, positive, negative)
@@ -83,6 +87,7 @@ class RecommenderModule(LightningModule):
         metrics: str | Sequence[str] = ('recall', 'ndcg'),
         edge_type: EdgeType | None = None,
         inputs: Mapping[str, Any] | None = None,
+        features_on_device: bool = True,
     ) -> None:
         super().__init__()
         sizes = (int(data['user'].num_nodes), int(data['item'].num_nodes))
@@ -96,6 +101,7 @@ class RecommenderModule(LightningModule):
         train = interactions(data, edge_type).edge_index
         order = train[0].argsort(stable=True)
 
+        self.features_on_device = features_on_device
         self.model: Any = model
         self.lr = lr
         self.weight_decay = weight_decay
@@ -117,7 +123,11 @@ class RecommenderModule(LightningModule):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> Any:
-        self._held = _map(fn, self._held)
+        modal_x = self._held['inputs']['modal_x']
+        held = _map(fn, self._held)
+        if not self.features_on_device:
+            held['inputs']['modal_x'] = modal_x
+        self._held = held
         return super()._apply(fn, recurse)
 
     def get_embedding(self) -> tuple[Tensor, Tensor]:

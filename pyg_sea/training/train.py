@@ -72,6 +72,7 @@ def train(
     precision: Any = '32-true',
     progress: bool = True,
     edge_type: EdgeType | None = None,
+    features_on_device: bool = True,
     **kwargs: Any,
 ) -> TrainResult:
     """Trains a model with early stopping, loads the weights of its best epoch
@@ -109,6 +110,8 @@ def train(
         progress: Whether to show a progress bar (default: `True`).
         edge_type: The type of the train edges (default: `None`, the only type
             from `'user'` to `'item'`).
+        features_on_device: Whether features move to the device; see
+            :class:`~pyg_sea.training.RecommenderModule` (default: `True`).
         **kwargs: Further arguments of :class:`lightning.pytorch.Trainer`,
             e.g. `accelerator`, `devices`, `strategy`.
 
@@ -158,7 +161,14 @@ def train(
         last = folder / 'last.ckpt'
 
         module = RecommenderModule(
-            model, data, lr, weight_decay, k, metrics, edge_type
+            model,
+            data,
+            lr,
+            weight_decay,
+            k,
+            metrics,
+            edge_type,
+            features_on_device=features_on_device,
         )
         datamodule = RecommenderDataModule(
             data, batch_size, edge_type=edge_type

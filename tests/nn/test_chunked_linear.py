@@ -5,7 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyg_sea.nn.chunked_linear import chunked_linear, needs_chunks
+from pyg_sea.nn.chunked_linear import (
+    FeatureLinear,
+    chunked_linear,
+    needs_chunks,
+)
 
 module = sys.modules['pyg_sea.nn.chunked_linear']
 
@@ -196,3 +200,16 @@ def test_says_what_a_plain_product_cannot_take(monkeypatch):
 def test_refuses(x, chunk_size, message):
     with pytest.raises(ValueError, match=message):
         chunked_linear(x, torch.ones(3, 5), chunk_size=chunk_size)
+
+
+def test_layer_is_a_linear_layer():
+    layer, plain = FeatureLinear(6, 4), torch.nn.Linear(6, 4)
+    layer.load_state_dict(plain.state_dict())
+    x = torch.randn(9, 6)
+    assert torch.equal(layer(x), plain(x))
+    out = layer(x.half())
+    torch.testing.assert_close(out, plain(x.half().float()))
+    out.sum().backward()
+    torch.testing.assert_close(
+        layer.weight.grad[0], x.half().float().sum(dim=0)
+    )

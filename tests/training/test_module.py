@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyg_sea.evaluate import evaluate
+from pyg_sea.nn import SEA
 from pyg_sea.recommend import EmbeddingScorer
 from pyg_sea.training import RecommenderModule
 from pyg_sea.transforms import model_inputs
@@ -42,6 +43,20 @@ def test_inputs_follow_the_module_but_not_the_checkpoint():
     module.to('meta')
     assert module.inputs['edge_index'].is_meta
     assert module.inputs['edge_weight'] is None
+
+
+def test_features_can_stay_where_they_are():
+    """As half-precision features of a model in single precision."""
+    data = fake_data()
+    data['item'].x_text = data['item'].x_text.half()
+    size = data['item'].x_text.size(1)
+    model = SEA(60, 40, {'text': size})
+    module = RecommenderModule(model, data, features_on_device=False)
+    module.double().float()
+    assert module.inputs['modal_x']['text'] is data['item'].x_text
+    assert module.inputs['edge_index'].dtype == torch.long
+    user, item = module.get_embedding()
+    assert user.dtype == item.dtype == torch.float
 
 
 def test_inputs_can_be_given():

@@ -92,7 +92,7 @@ class SampledSoftmaxLoss(Module):
 
         positive = (x * unit_rows(y.index_select(0, target))).sum(dim=-1)
         negative = x @ unit_rows(others).t()
-        negative = negative.masked_fill(
+        negative.masked_fill_(
             index == target.unsqueeze(-1), torch.finfo(negative.dtype).min
         )
         # What all others would add up to.

@@ -2,13 +2,14 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, ModuleDict, Parameter
+from torch.nn import ModuleDict, Parameter
 from torch.nn.init import xavier_uniform_
 from torch_geometric.nn import LGConv
 from torch_geometric.typing import Adj, OptTensor
 from torch_geometric.utils import is_sparse
 
 from ..adjacency import AdjacencyCache, propagation_dtype
+from ..chunked_linear import FeatureLinear
 from ..hop_sum import hop_sum
 from ..loss import BPRLoss
 from ..modality import check_channels, check_modal_x, modality_key
@@ -135,7 +136,7 @@ class FREEDOM(Recommender):
         )
         self.linears = ModuleDict(
             {
-                modality_key(name): Linear(size, hidden_channels)
+                modality_key(name): FeatureLinear(size, hidden_channels)
                 for name, size in self.in_channels.items()
             }
         )
@@ -154,7 +155,7 @@ class FREEDOM(Recommender):
         xavier_uniform_(self.user_embedding)
         xavier_uniform_(self.item_embedding)
         for linear in self.linears.values():
-            if isinstance(linear, Linear):
+            if isinstance(linear, FeatureLinear):
                 linear.reset_parameters()
         self._seed, self._num_seen = int(torch.randint(2**31, (1,))), 0
 

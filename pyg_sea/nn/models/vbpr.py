@@ -2,10 +2,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, ModuleDict, Parameter
+from torch.nn import ModuleDict, Parameter
 from torch.nn.init import xavier_uniform_, zeros_
 from torch_geometric.typing import Adj, OptTensor
 
+from ..chunked_linear import FeatureLinear
 from ..loss import BPRLoss
 from ..modality import check_channels, check_modal_x, modality_key
 from .recommender import Recommender
@@ -104,7 +105,7 @@ class VBPR(Recommender):
         # A map of joined features is a sum of maps. The last row is beta'.
         self.linears = ModuleDict(
             {
-                modality_key(name): Linear(
+                modality_key(name): FeatureLinear(
                     size, hidden_channels + 1, bias=False
                 )
                 for name, size in self.in_channels.items()
@@ -122,7 +123,7 @@ class VBPR(Recommender):
         xavier_uniform_(self.item_embedding)
         zeros_(self.item_bias)
         for linear in self.linears.values():
-            if isinstance(linear, Linear):
+            if isinstance(linear, FeatureLinear):
                 linear.reset_parameters()
 
     def get_embedding(

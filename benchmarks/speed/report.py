@@ -1,0 +1,214 @@
+"""Tables of all committed measurements of speed, for the documentation.
+
+python benchmarks/speed/report.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / 'results'
+MODELS = {
+    'literal': '(a) released arithmetic',
+    'released': '(b) `ReleasedSEA`',
+    'paper': '(c) `SEA.paper`',
+    'sea': '(d) `SEA`',
+    'bf16': '(e) `SEA`, bfloat16 autocast',
+}
+
+
+def read(name: str) -> dict[str, Any] | None:
+    path = RESULTS / f'{name}.json'
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def source(result: dict[str, Any], name: str) -> str:
+    threads = result.get('threads')
+    return (
+        f'{result["machine"]}'
+        + ('' if threads is None else f', {threads} threads')
+        + f'; Python {result["python"]}, torch {result["torch"]}, PyG '
+        f'{result["torch_geometric"]}; commit `{result["commit"][:12]}`; '
+        f'`benchmarks/results/{name}.json`'
+    )
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [head, ['---'] * len(head), *rows]
+    return ['| ' + ' | '.join(line) + ' |' for line in lines]
+
+
+def steps(name: str) -> list[str]:
+    result = read(f'speed_{name}')
+    if result is None:
+        return []
+    rows = []
+    for key, row in result['steps'].items():
+        ratio = row.get('times faster')
+        rows.append(
+            [
+                MODELS[key],
+                *(
+                    f'{row[phase]:.3f}'
+                    for phase in (
+                        'forward',
+                        'backward',
+                        'estimator',
+                        'optimizer',
+                        'step',
+                    )
+                ),
+                '' if ratio is None else f'{ratio:.1f}',
+                f'{row["peak memory"]:.2f}',
+                f'{row["peak memory"] - row["memory before"]:.2f}',
+            ]
+        )
+    head = ['', 'forward', 'backward', 'estimator', 'optimiser', '**step**']
+    head += ['times faster', 'peak GB', 'of it the step']
+    passes = result['passes']
+    lines = [
+        f'### {name.capitalize()}: {result["num_users"]:,} users, '
+        f'{result["num_items"]:,} items, {result["num_edges"]:,} interactions',
+        '',
+        *table(head, rows),
+        '',
+        f'Sampling an epoch {passes["sampling"]:.3f} s'
+        + released(passes, 'sampling')
+        + f', one evaluation {passes["evaluation"]:.2f} s'
+        + released(passes, 'evaluation')
+        + f'. The full-width map alone, there and back: '
+        f'{result["full-width map"]:.2f} s.',
+        '',
+        f'{source(result, f"speed_{name}")}, {result["rounds"]} rounds, '
+        'seed 0.',
+        '',
+    ]
+    return lines
+
+
+def released(passes: dict[str, float], name: str) -> str:
+    seconds = passes.get(f'literal {name}')
+    return '' if seconds is None else f' (released {seconds:.2f})'
+
+
+def quality() -> list[str]:
+    rows, sources = [], []
+    for name in ('lfm2k', 'baby'):
+        result = read(f'speed_quality_{name}')
+        if result is None:
+            continue
+        ratios = result['times faster']
+        rows.append(
+            [
+                name,
+                f'{result["target"]:.4f}',
+                str(result['released epochs']),
+                f'{result["literal epoch"]:.1f}',
+                f'{result["literal would need"]:,.0f}',
+                ', '.join(f'{s:.1f}' for s in result['sea seconds']),
+                ', '.join(f'{ratio:.0f}' for ratio in ratios),
+                '{:.4f} ± {:.4f}'.format(*result['sea best validation']),
+            ]
+        )
+        sources += [source(result, f'speed_quality_{name}') + '.', '']
+    if not rows:
+        return []
+    head = ['', 'target', 'epochs of `ReleasedSEA` to it', 's an epoch of (a)']
+    head += ['s that (a) would need', 's of `SEA` by seed', 'times faster']
+    head += ['best of `SEA`, 5 seeds']
+    return ['## Time to quality', '', *table(head, rows), '', *sources]
+
+
+def scale() -> list[str]:
+    result = read('speed_scale')
+    if result is None:
+        return []
+    lines = ['## Scale', '', '![step time and memory](speed_scale.png)', '']
+    rows = [
+        [
+            name,
+            f'{point["items"]:,}',
+            f'{point["edges"]:,}',
+            f'{point["step"]:.2f}',
+            f'{point["peak memory"]:.2f}',
+            f'{point["evaluation of 2,000 users"]:.2f}',
+        ]
+        for name, sweep in result['sweeps'].items()
+        for point in sweep['points']
+    ]
+    head = ['sweep', 'items (and users)', 'interactions', 's a step']
+    lines += table([*head, 'peak GB', 's to rank for 2,000 users'], rows)
+    slopes = '; '.join(
+        f'{name}: step {sweep["slopes"]["step"]:.2f}, memory '
+        f'{sweep["slopes"]["peak memory"]:.2f}'
+        for name, sweep in result['sweeps'].items()
+    )
+    return [
+        *lines,
+        '',
+        f'Slopes: {slopes}.',
+        '',
+        source(result, 'speed_scale'),
+    ]
+
+
+def neighbors() -> list[str]:
+    result = read('speed_neighbors')
+    if result is None:
+        return []
+    rows = [
+        [
+            f'{value:.3g}' if isinstance(value, float) else str(value)
+            for value in run.values()
+        ]
+        for run in result['runs']
+    ]
+    lines = table(list(result['runs'][0]), rows)
+    return [
+        '',
+        '## Neighbours',
+        '',
+        *lines,
+        '',
+        source(result, 'speed_neighbors'),
+    ]
+
+
+def processes() -> list[str]:
+    result = read('speed_processes')
+    if result is None:
+        return []
+    rows = [
+        [
+            str(row['processes']),
+            str(row['threads']),
+            f'{row["seconds"]:.3f}',
+            f'{row["speedup"]:.2f}',
+            f'{row["efficiency"]:.0%}',
+        ]
+        for row in result['worlds']
+    ]
+    head = ['processes', 'threads each', 's a step', 'speed-up', 'efficiency']
+    lines = table(head, rows)
+    return [
+        '',
+        '## Processes',
+        '',
+        *lines,
+        '',
+        source(result, 'speed_processes'),
+    ]
+
+
+def main() -> None:
+    lines = ['## Steps', '', 'Seconds, medians; every model in turns.', '']
+    for name in ('baby', 'sports', 'clothing', 'electronics'):
+        lines += steps(name)
+    lines += [*quality(), *scale(), *neighbors(), *processes()]
+    path = RESULTS / 'speed.md'
+    path.write_text('\n'.join(lines) + '\n')
+    print(path.read_text())
+
+
+if __name__ == '__main__':
+    main()
