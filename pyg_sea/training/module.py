@@ -150,14 +150,16 @@ class RecommenderModule(LightningModule):
         with torch.no_grad():
             user, item = self.get_embedding()
         self.model.train(training)
-        return evaluate(
-            EmbeddingScorer(user.float(), item.float()),
-            edge_label_index,
-            self._held['train_edge_index'],
-            self.k,
-            self.metrics,
-            sync=True,
-        )
+        # In half precision, as Lightning would score, ranks are ties.
+        with torch.autocast(self.device.type, enabled=False):
+            return evaluate(
+                EmbeddingScorer(user.float(), item.float()),
+                edge_label_index,
+                self._held['train_edge_index'],
+                self.k,
+                self.metrics,
+                sync=True,
+            )
 
     def on_train_epoch_start(self) -> None:
         """Begins to collect the loss terms."""
@@ -192,11 +194,9 @@ class RecommenderModule(LightningModule):
         """Evaluates the validation edges `[2, L]`."""
         # A poisoned epoch is named by its term, not by its embeddings.
         self.terms.flush()
-        bad = [
-            name
-            for name, weight in self.model.named_parameters()
-            if not bool(weight.isfinite().all())
-        ]
+        weights = dict(self.model.named_parameters())
+        finite = torch.stack([w.isfinite().all() for w in weights.values()])
+        bad = [name for name, ok in zip(weights, finite.tolist()) if not ok]
         if bad:
             raise FloatingPointError(
                 f'weights are not finite after {self._where()}: {bad}. Lower '

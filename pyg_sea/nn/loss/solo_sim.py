@@ -8,9 +8,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ..distributed import gather_rows, own_rows, row_sizes, world_size
 
-# Similarities kept at a time by `chunk_size='auto'`: 8 MiB in float32. More
-# are slower on CPU.
-MAX_SIMILARITIES = 2**21
+# Similarities kept at a time by `chunk_size='auto'`. Caches of a CPU are
+# small; a GPU has none to fill and needs large products to be busy.
+MAX_SIMILARITIES = {'cpu': 2**21, 'cuda': 2**26}
 
 
 class SoloSimLoss(Module):
@@ -41,7 +41,8 @@ class SoloSimLoss(Module):
             rows of :math:`\mathbf{y}`: an unbiased estimate of the loss.
             (default: :obj:`None`)
         chunk_size (int or str, optional): Rows per chunk. :obj:`"auto"` keeps
-            a chunk below :math:`2^{24}` similarities; :obj:`None` computes
+            a chunk below :math:`2^{21}` similarities on CPU and
+            :math:`2^{26}` on GPU; :obj:`None` computes
             all at once, which :meth:`torch.compile` needs to fuse the loss
             and which alone has higher-order gradients.
             (default: :obj:`"auto"`)
@@ -128,7 +129,10 @@ class SoloSimLoss(Module):
         synced = self.sync and self.training
         shares = row_sizes(x, sizes) if synced else None
         index: Tensor | None = None
-        if self.training and self.num_anchors is not None:
+        num_rows = x.size(0) if shares is None else sum(shares)
+        # All rows need no draw.
+        if self.training and (self.num_anchors or num_rows) < num_rows:
+            assert self.num_anchors is not None
             index = self._draw(x, self.num_anchors, shares)
 
         loss = self._one_way(x, y, index, shares)
@@ -173,13 +177,13 @@ class SoloSimLoss(Module):
     ) -> Tensor:
         if self.negatives == 'none':
             cos = (x * y).sum(dim=-1)
-            cos = cos if index is None else cos[index]
+            cos = cos if index is None else cos.index_select(0, index)
             return -cos.mean() / self.temperature
 
         if index is None:
             index = torch.arange(x.size(0), device=x.device)
         else:
-            x = x[index]
+            x = x.index_select(0, index)
         return info_nce(
             x / self.temperature,
             y,
@@ -192,7 +196,8 @@ class SoloSimLoss(Module):
             return x.size(0)
         if isinstance(self.chunk_size, int):
             return self.chunk_size
-        return max(MAX_SIMILARITIES // max(y.size(0), 1), 1)
+        limit = MAX_SIMILARITIES.get(x.device.type, 2**26)
+        return max(limit // max(y.size(0), 1), 1)
 
     def __repr__(self) -> str:
         return (

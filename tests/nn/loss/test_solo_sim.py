@@ -119,7 +119,7 @@ def test_more_anchors_than_rows_is_all_rows():
 
 def test_auto_chunk_stays_in_budget(monkeypatch):
     sizes = []
-    monkeypatch.setattr(solo_sim, 'MAX_SIMILARITIES', 64)
+    monkeypatch.setitem(solo_sim.MAX_SIMILARITIES, 'cpu', 64)
     monkeypatch.setattr(
         solo_sim,
         '_fused',
