@@ -91,6 +91,42 @@ def released(passes: dict[str, float], name: str) -> str:
     return '' if seconds is None else f' (released {seconds:.2f})'
 
 
+def number(value: float | None, digits: int) -> str:
+    return 'never' if value is None else f'{value:.{digits}f}'
+
+
+def pieces() -> list[str]:
+    result = read('speed_pieces')
+    if result is None:
+        return []
+    ways = [
+        [piece if i == 0 else '', way, f'{milliseconds:.1f}']
+        for piece, ways in result['milliseconds'].items()
+        for i, (way, milliseconds) in enumerate(ways.items())
+    ]
+    operations = [
+        [
+            f'`{row["operation"].rsplit(": ", 1)[-1]}`',
+            ' '.join(str(shape) for shape in row['shapes'][:3]),
+            str(row['calls']),
+            f'{100 * row["share"]:.1f} %',
+        ]
+        for row in result['profile']
+    ]
+    return [
+        '## Pieces',
+        '',
+        *table(['', 'way', 'ms, forward and backward'], ways),
+        '',
+        'What a step of `SEA` spends its time on:',
+        '',
+        *table(['operation', 'shapes', 'calls', 'share'], operations),
+        '',
+        source(result, 'speed_pieces'),
+        '',
+    ]
+
+
 def quality() -> list[str]:
     rows, sources = [], []
     for name in ('lfm2k', 'baby'):
@@ -105,8 +141,8 @@ def quality() -> list[str]:
                 str(result['released epochs']),
                 f'{result["literal epoch"]:.1f}',
                 f'{result["literal would need"]:,.0f}',
-                ', '.join(f'{s:.1f}' for s in result['sea seconds']),
-                ', '.join(f'{ratio:.0f}' for ratio in ratios),
+                ', '.join(number(s, 1) for s in result['sea seconds']),
+                ', '.join(number(ratio, 0) for ratio in ratios),
                 '{:.4f} ± {:.4f}'.format(*result['sea best validation']),
             ]
         )
@@ -204,7 +240,7 @@ def main() -> None:
     lines = ['## Steps', '', 'Seconds, medians; every model in turns.', '']
     for name in ('baby', 'sports', 'clothing', 'electronics'):
         lines += steps(name)
-    lines += [*quality(), *scale(), *neighbors(), *processes()]
+    lines += [*pieces(), *quality(), *scale(), *neighbors(), *processes()]
     path = RESULTS / 'speed.md'
     path.write_text('\n'.join(lines) + '\n')
     print(path.read_text())
