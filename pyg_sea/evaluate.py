@@ -1,7 +1,8 @@
 """Full ranking, the protocol of the multimodal recommendation literature."""
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -128,13 +129,14 @@ def evaluate(
             'and a train edge (got none)'
         )
 
-    collection = LinkPredMetricCollection(
-        {
-            f'{name}@{cutoff}': METRICS[name](cutoff)
-            for name in metrics
-            for cutoff in cutoffs
-        }
-    ).to(device)
+    with _single_precision():
+        collection = LinkPredMetricCollection(
+            {
+                f'{name}@{cutoff}': METRICS[name](cutoff)
+                for name in metrics
+                for cutoff in cutoffs
+            }
+        ).to(device)
     for metric in collection.values():
         # Else torchmetrics waits for other processes, which may not be here.
         metric.distributed_available_fn = lambda: False
@@ -147,11 +149,25 @@ def evaluate(
         position, entry = rows.of(chunk)
         # PyG reads -1 as the last item of the row before.
         items = items.where(items >= 0, num_items)
-        collection.update(items, torch.stack([position, rows.col[entry]]))
-    values = collection.compute()
+        with _single_precision():
+            collection.update(items, torch.stack([position, rows.col[entry]]))
+    with _single_precision():
+        values = collection.compute()
     return dict(
         zip(values, torch.stack([*values.values()]).tolist(), strict=True)
     )
+
+
+@contextlib.contextmanager
+def _single_precision() -> Iterator[None]:
+    # PyG counts in torch's default type, which Lightning sets to that of a
+    # model: bfloat16 cannot tell 256 users from 257.
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def _rank(scorer: Scorer, users: Tensor, *args: Any) -> Tensor:

@@ -143,6 +143,23 @@ def test_chunks_and_order_do_not_matter(monkeypatch):
     assert out == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.half, torch.double])
+def test_blind_to_the_default_dtype(dtype):
+    generator = torch.Generator().manual_seed(0)
+    scorer = EmbeddingScorer(torch.randn(700, 8), torch.randn(60, 8))
+    train = random_pairs(700, 60, 5000, generator)
+    train[0, :700] = torch.arange(700)
+    held_out = random_pairs(700, 60, 2000, generator)
+    expected = evaluate(scorer, held_out, train, metrics=[*METRICS])
+    torch.set_default_dtype(dtype)
+    try:
+        out = evaluate(scorer, held_out, train, metrics=[*METRICS])
+        assert torch.get_default_dtype() == dtype
+    finally:
+        torch.set_default_dtype(torch.float)
+    assert out == expected
+
+
 def test_golden(golden_path):
     with np.load(golden_path, allow_pickle=False) as golden:
         scores = torch.from_numpy(golden['output/scores'])

@@ -123,11 +123,12 @@ class RecommenderModule(LightningModule):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> Any:
-        modal_x = self._held['inputs']['modal_x']
-        held = _map(fn, self._held)
-        if not self.features_on_device:
-            held['inputs']['modal_x'] = modal_x
-        self._held = held
+        inputs = self._held['inputs']
+        # Not even for a moment: they may be larger than the device.
+        stay = () if self.features_on_device else ('modal_x',)
+        moved = {name: x for name, x in inputs.items() if name not in stay}
+        held = _map(fn, {**self._held, 'inputs': moved})
+        self._held = {**held, 'inputs': {**inputs, **held['inputs']}}
         return super()._apply(fn, recurse)
 
     def get_embedding(self) -> tuple[Tensor, Tensor]:
@@ -221,13 +222,22 @@ class RecommenderModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam over all parameters that need a gradient."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        # Lightning cannot clip what a fused optimizer has yet to unscale.
-        scaled = self._trainer and self._trainer.precision == '16-mixed'
         return torch.optim.Adam(
             parameters,
             lr=self.lr,
             weight_decay=self.weight_decay,
-            fused=not scaled,
+            fused=not self._may_clip_mixed(),
+        )
+
+    def _may_clip_mixed(self) -> bool:
+        # In mixed precision Lightning refuses to clip for a fused optimizer,
+        # which unscales gradients by itself, even where none are scaled.
+        if self._trainer is None:
+            return False
+        precision = str(self._trainer.precision)
+        clips = bool(self._trainer.gradient_clip_val)
+        return precision == '16-mixed' or (
+            clips and precision.endswith('-mixed')
         )
 
     def _where(self) -> str:

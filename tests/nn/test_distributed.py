@@ -10,7 +10,9 @@ import time
 import warnings
 from datetime import timedelta
 from types import SimpleNamespace
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,10 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 from pyg_sea.evaluate import METRICS, evaluate
 from pyg_sea.loader import BPRLoader
 from pyg_sea.nn import (
+    FREEDOM,
     SEA,
     BPRLoss,
     CLUBLoss,
     NegativeL2Loss,
+    SampledSoftmaxLoss,
     SeparateLearning,
     SoloSimLoss,
 )
@@ -39,6 +43,8 @@ from pyg_sea.nn.distributed import (
     sum_over_ranks,
     world_size,
 )
+from pyg_sea.nn.loss.solo_sim import MAX_SIMILARITIES
+from pyg_sea.nn.triplet_counter import TripletCounter
 from pyg_sea.recommend import EmbeddingScorer
 
 TIMEOUT = 60
@@ -107,6 +113,29 @@ class SeparateStep(nn.Module):
         return loss, terms
 
 
+class SoftmaxStep(nn.Module):
+    """Users that choose among 30 items; every process draws by itself."""
+
+    def __init__(self, num_negatives, limit):
+        super().__init__()
+        self.lin = nn.Linear(6, 4)
+        self.items = nn.Parameter(torch.randn(30, 4))
+        self.loss = SampledSoftmaxLoss(0.3, num_negatives, sync=True)
+        self.limit = limit
+
+    def forward(self, rows, targets):
+        torch.manual_seed(8 + rank())
+        with mock.patch.dict(MAX_SIMILARITIES, cpu=self.limit):
+            return self.loss(self.lin(rows), self.items, targets), {}
+
+
+SOFTMAX = {
+    'softmax': (7, 2**21),
+    'softmax, all items': (None, 2**21),
+    'softmax, chunked': (None, 7 * 30),
+}
+
+
 class ModelStep(nn.Module):
     def __init__(self, model):
         super().__init__()
@@ -131,7 +160,15 @@ def models():
         ),
         'SEA, negative L2': SEA(7, 53, sizes, **small, distance='negative_l2'),
         'SEA, not synced': SEA(7, 53, sizes, **small, sync=False),
+        # After the first of two steps, an epoch of 160 triplets is over.
+        'FREEDOM': thinned(FREEDOM(7, 53, sizes, 8, dropout=0.5)),
     }
+
+
+def thinned(model):
+    """Every process has a seed and a count of its own."""
+    model.set_extra_state(torch.tensor([rank(), 140 - rank()]))
+    return model
 
 
 def catalogue(names):
@@ -199,6 +236,11 @@ def outcomes(wrap=lambda step: step):
     torch.manual_seed(0)
     found['not synced'] = outcome(Step('solo', sync=False), wrap, rows, None)
 
+    targets = torch.arange(101)[own_rows(sizes)] % 30
+    for name, args in SOFTMAX.items():
+        torch.manual_seed(0)
+        found[name] = outcome(SoftmaxStep(*args), wrap, rows, targets)
+
     torch.manual_seed(0)
     for name, model in models().items():
         inputs, triplets = catalogue(model.modalities)
@@ -212,7 +254,9 @@ NAMES = [
     *LOSSES,
     *(f'{name}, known sizes' for name in LOSSES),
     *('separate', 'separate, negative L2'),
+    *SOFTMAX,
     *('SEA', 'SEA, 3 modalities', 'SEA.paper', 'SEA, negative L2'),
+    'FREEDOM',
 ]
 
 
@@ -246,6 +290,19 @@ def collectives():
         'bfloat16': share_of_mean(x.detach().bfloat16()),
         'errors': errors,
     }
+
+
+def counts():
+    """Of triplets, from a small batch before the end of an epoch of 95."""
+    counter, looks, epochs, totals = TripletCounter(91), [], [], []
+    read = counter._read
+    counter._read = lambda num: (looks.append(0), read(num))
+    for size in [4, *([9] * 10 + [5]) * 20]:
+        part = torch.empty(3, share_sizes(size)[rank()])
+        counter.add(part, 95)
+        epochs.append(counter.known // 95)
+        totals.append(counter.total())
+    return {'epochs': epochs, 'totals': totals, 'looks': len(looks)}
 
 
 def anchors():
@@ -323,7 +380,7 @@ def batches():
     return {'batches': list(loader), 'state': state}
 
 
-PARTS = (collectives, anchors, rankings, alone, batches)
+PARTS = (collectives, counts, anchors, rankings, alone, batches)
 
 
 def work(index, num_processes, folder):
@@ -443,6 +500,16 @@ def test_collectives(world):
         torch.testing.assert_close(
             torch.stack(part).mean(), mean, rtol=1e-2, atol=0.0
         )
+
+
+@needs_gloo
+def test_triplets_of_all_processes_are_counted(world):
+    totals = np.cumsum([95, *([9] * 10 + [5]) * 20]).tolist()
+    for part in world.found:
+        out = part['counts']
+        assert out['totals'] == totals
+        assert out['epochs'] == [total // 95 for total in totals]
+        assert out['looks'] < 221 / 4  # A GPU would wait in each of them.
 
 
 @needs_gloo

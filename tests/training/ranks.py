@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from pyg_sea.datasets import FakeMultimodal
-from pyg_sea.nn import SEA, ReleasedSEA
+from pyg_sea.nn import FREEDOM, SEA, ReleasedSEA
 from pyg_sea.nn.distributed import rank, world_size
 from pyg_sea.training import checkpoints, train
 from pyg_sea.transforms import ModalKNNGraph, model_inputs
@@ -88,6 +88,11 @@ def run(folder, devices):
 
         model = make(ReleasedSEA, data, num_steps=2)
         found['not synced'] = fit(model, None, patience=1, max_epochs=4)
+
+        model = make(FREEDOM, data, dropout=0.5)
+        seed = int(os.environ.get('RANK', 0))  # That of the first counts.
+        model.set_extra_state(torch.tensor([seed, 0]))
+        found['thinned'] = fit(model, None, max_epochs=4)
 
         for name, epochs in [('straight', 3), ('resumed', 2), ('resumed', 3)]:
             found[name] = fit(

@@ -57,7 +57,9 @@ def assert_close(out, expected):
         assert out == pytest.approx(expected, rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize('name', ['synced', 'weights', 'not synced'])
+@pytest.mark.parametrize(
+    'name', ['synced', 'weights', 'not synced', 'thinned']
+)
 def test_equals_one_process(ranks, single, name):
     """In every loss term and metric of every epoch, on every rank."""
     for found in ranks:

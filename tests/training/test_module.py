@@ -52,6 +52,10 @@ def test_features_can_stay_where_they_are():
     size = data['item'].x_text.size(1)
     model = SEA(60, 40, {'text': size})
     module = RecommenderModule(model, data, features_on_device=False)
+    edge_index, seen = module.inputs['edge_index'], []
+    module._apply(lambda x: seen.append(x) or x)
+    assert any(x is edge_index for x in seen)
+    assert all(x is not data['item'].x_text for x in seen)
     module.double().float()
     assert module.inputs['modal_x']['text'] is data['item'].x_text
     assert module.inputs['edge_index'].dtype == torch.long
@@ -79,11 +83,25 @@ def test_optimizer():
     assert group['fused']
 
 
-def test_optimizer_allows_clipping_of_scaled_gradients():
+@pytest.mark.parametrize(
+    ('precision', 'clip', 'fused'),
+    [
+        ('16-mixed', 1.0, False),
+        ('16-mixed', None, False),
+        ('bf16-mixed', 1.0, False),
+        ('bf16-mixed', None, True),
+        ('bf16-mixed', 0.0, True),
+        ('bf16-true', 1.0, True),
+        ('32-true', 1.0, True),
+    ],
+)
+def test_optimizer_allows_clipping(precision, clip, fused):
     module = RecommenderModule(tiny_model(), fake_data())
-    module._trainer = SimpleNamespace(precision='16-mixed')
+    module._trainer = SimpleNamespace(
+        precision=precision, gradient_clip_val=clip
+    )
     [group] = module.configure_optimizers().param_groups
-    assert not group['fused']
+    assert group['fused'] == fused
 
 
 def test_data_of_another_size():

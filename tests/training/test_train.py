@@ -376,12 +376,15 @@ def test_random_states_survive_a_file(tmp_path):
     assert draw() != expected
 
 
-def test_bf16():
+@pytest.mark.parametrize('precision', ['bf16-mixed', 'bf16-true'])
+@pytest.mark.parametrize('clip', [None, 1.0])
+def test_bf16(precision, clip):
     result = train(
         tiny_model(),
         fake_data(),
         max_epochs=1,
-        precision='bf16-mixed',
+        precision=precision,
+        gradient_clip_val=clip,
         **KWARGS,
     )
     assert result.test['recall@20'] > 0

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ..distributed import share_of_mean
+from ..distributed import broadcast, share_of_mean, world_size
 from ..unit_rows import unit_rows
+from .solo_sim import MAX_SIMILARITIES, info_nce
 
 
 class SampledSoftmaxLoss(Module):
@@ -24,7 +25,9 @@ class SampledSoftmaxLoss(Module):
     the same for the whole batch, so that a step costs :math:`\mathcal{O}(B K
     D)` for any number of items; :math:`\frac{I}{K}` brings their sum to the
     scale of all items. In evaluation mode, and where there are no more than
-    :math:`K` items, all items compete.
+    :math:`K` items, all items compete, and the :math:`B \times I`
+    similarities are worked off in chunks of rows, as those of
+    :class:`SoloSimLoss`.
 
     Args:
         temperature (float, optional): The temperature :math:`\tau`.
@@ -34,7 +37,8 @@ class SampledSoftmaxLoss(Module):
         sync (bool, optional): If set to :obj:`True`, the pairs are this
             process's share of a batch: in training mode the mean of the loss
             over the processes of :mod:`torch.distributed` is that of one
-            process on all pairs. (default: :obj:`False`)
+            process on all pairs, with the rows that the first of them has
+            drawn. (default: :obj:`False`)
 
     Shapes:
         - **input:** rows of users :math:`(B, D)`, rows of all items
@@ -81,26 +85,33 @@ class SampledSoftmaxLoss(Module):
             target (torch.Tensor): The item that each user has chosen, its
                 row in :obj:`y`, :math:`(B)`.
         """
-        num_items, K = y.size(0), self.num_negatives
+        K = self.num_negatives
+        synced = self.sync and self.training and world_size() > 1
         x = unit_rows(x) / self.temperature
-        if self.training and K is not None and num_items > K:
-            index = torch.randint(num_items, (K,), device=y.device)
-            others, scale = y.index_select(0, index), math.log(num_items / K)
-        else:
-            index = torch.arange(num_items, device=y.device)
-            others, scale = y, 0.0
+        if self.training and K is not None and y.size(0) > K:
+            index = torch.randint(y.size(0), (K,), device=y.device)
+            index = broadcast(index) if synced else index
+            loss = self._against(x, y, target, index)
+            return share_of_mean(loss) if synced else loss.mean()
 
+        limit = MAX_SIMILARITIES.get(x.device.type, 2**26)
+        chunk_size = max(limit // max(y.size(0), 1), 1)
+        mean = info_nce(x, unit_rows(y), target, chunk_size)
+        return share_of_mean(mean.expand(x.size(0))) if synced else mean
+
+    @staticmethod
+    def _against(
+        x: Tensor, y: Tensor, target: Tensor, index: Tensor
+    ) -> Tensor:
         positive = (x * unit_rows(y.index_select(0, target))).sum(dim=-1)
-        negative = x @ unit_rows(others).t()
+        negative = x @ unit_rows(y.index_select(0, index)).t()
         negative.masked_fill_(
             index == target.unsqueeze(-1), torch.finfo(negative.dtype).min
         )
         # What all others would add up to.
+        scale = math.log(y.size(0) / index.size(0))
         negative = negative.logsumexp(dim=-1) + scale
-        loss = torch.logaddexp(positive, negative) - positive
-        if self.sync and self.training:
-            return share_of_mean(loss)
-        return loss.mean()
+        return torch.logaddexp(positive, negative) - positive
 
     def __repr__(self) -> str:
         return (

@@ -10,10 +10,12 @@ from torch_geometric.utils import is_sparse
 
 from ..adjacency import AdjacencyCache, propagation_dtype
 from ..chunked_linear import FeatureLinear
+from ..distributed import broadcast, world_size
 from ..hop_sum import hop_sum
 from ..loss import BPRLoss
 from ..modality import check_channels, check_modal_x, modality_key
 from ..thinned_adjacency import ThinnedAdjacency
+from ..triplet_counter import TripletCounter
 from .recommender import Recommender
 
 
@@ -46,6 +48,11 @@ class FREEDOM(Recommender):
     again. They are drawn anew as often as the loss has seen as many triplets
     as there are interactions: once per epoch. In evaluation mode the whole
     graph is used.
+
+    Where the processes of :mod:`torch.distributed` run, triplets in training
+    mode are shares of one batch, and all processes have to call :meth:`loss`:
+    its mean over them is the loss of one process on the joined batch. All of
+    them leave out the same interactions.
 
     The graph :math:`\mathbf{S}` is that of
     :class:`pyg_sea.transforms.ModalKNNGraph`, in which each of the
@@ -92,6 +99,9 @@ class FREEDOM(Recommender):
         >>> model.get_embedding(modal_x, edge_index).shape
         torch.Size([23, 64])
     """
+
+    #: Losses are shares of that of a joined batch.
+    sync = True
 
     def __init__(
         self,
@@ -141,7 +151,7 @@ class FREEDOM(Recommender):
             }
         )
         self.conv = LGConv(normalize=False)
-        self.bpr = BPRLoss()
+        self.bpr = BPRLoss(sync=True)
         self._whole = AdjacencyCache(normalize=True)
         self._thinned = ThinnedAdjacency(num_users, dropout)
         self._similar = AdjacencyCache(normalize=False)
@@ -157,17 +167,19 @@ class FREEDOM(Recommender):
         for linear in self.linears.values():
             if isinstance(linear, FeatureLinear):
                 linear.reset_parameters()
-        self._seed, self._num_seen = int(torch.randint(2**31, (1,))), 0
+        self._seed = int(torch.randint(2**31, (1,)))
+        self._seen, self._agreed = TripletCounter(0), False
 
     def get_extra_state(self) -> Tensor:
         r"""Returns what decides the interactions of each epoch: a seed and
         the number of triplets so far.
         """
-        return torch.tensor([self._seed, self._num_seen])
+        return torch.tensor([self._seed, self._seen.total()])
 
     def set_extra_state(self, state: Tensor) -> None:
         r"""Goes on where :meth:`get_extra_state` was taken."""
-        self._seed, self._num_seen = state.tolist()
+        self._seed, num_seen = state.tolist()
+        self._seen, self._agreed = TripletCounter(num_seen), False
 
     def get_embedding(
         self,
@@ -185,7 +197,7 @@ class FREEDOM(Recommender):
         dtype = propagation_dtype(x)
         thin = self.training and self.dropout > 0
         if thin:
-            epoch = self._num_seen // max(1, _num_interactions(edge_index))
+            epoch = self._seen.known // _num_interactions(edge_index)
             self._thinned.start(self._seed + epoch)
         adjacency = self._thinned if thin else self._whole
         adj = adjacency(edge_index, edge_weight, x.size(0), dtype)
@@ -224,11 +236,15 @@ class FREEDOM(Recommender):
         :meth:`Recommender.loss`.
         """
         check_modal_x(modal_x, self.modalities, self.num_items)
+        if self.training and world_size() > 1 and not self._agreed:
+            state = self.get_extra_state().to(triplets.device)
+            self.set_extra_state(broadcast(state))
+            self._agreed = True
         x_user, x_item = self.get_embedding(
             modal_x, edge_index, edge_weight, item_edge_index, item_edge_weight
         ).split([self.num_users, self.num_items])
         if self.training:
-            self._num_seen += triplets.size(1)
+            self._seen.add(triplets, _num_interactions(edge_index))
         loss = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
         terms = {'bpr': loss}
         if self.lambda_modal > 0:
@@ -249,6 +265,6 @@ class FREEDOM(Recommender):
 
 def _num_interactions(edge_index: Adj) -> int:
     if not is_sparse(edge_index):
-        return int(edge_index.size(1)) // 2
+        return max(1, int(edge_index.size(1)) // 2)
     sparse = isinstance(edge_index, Tensor)
-    return int(edge_index._nnz() if sparse else edge_index.nnz()) // 2
+    return max(1, int(edge_index._nnz() if sparse else edge_index.nnz()) // 2)

@@ -174,7 +174,7 @@ class SEA(Recommender):
         self.rank: Module = (
             BPRLoss(sync)
             if ranking == 'bpr'
-            else SampledSoftmaxLoss(sync=sync, **(ranking_kwargs or {}))
+            else SampledSoftmaxLoss(**{'sync': sync, **(ranking_kwargs or {})})
         )
         self.sync = sync
 

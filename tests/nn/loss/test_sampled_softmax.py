@@ -3,8 +3,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pyg_sea.nn import SampledSoftmaxLoss
+from pyg_sea.nn.loss.solo_sim import MAX_SIMILARITIES
 
 
 def rows(B=6, num_items=9, D=4):
@@ -26,6 +29,34 @@ def test_all_items_make_a_cross_entropy(num_negatives):
     torch.testing.assert_close(loss, expected)
     grads = torch.autograd.grad(loss, (x, y))
     torch.testing.assert_close(grads, torch.autograd.grad(expected, (x, y)))
+
+
+class Largest(TorchDispatchMode):
+    """The size of the largest tensor that any operation returns."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in tree_leaves(out):
+            if isinstance(x, torch.Tensor):
+                self.size = max(self.size, x.numel())
+        return out
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_all_items_are_worked_off_in_chunks(monkeypatch, training):
+    x, y, target = rows(B=101, num_items=60)
+    loss = SampledSoftmaxLoss(0.3, None if training else 5).train(training)
+    expected = loss(x, y, target)
+    grads = torch.autograd.grad(expected, (x, y))
+    monkeypatch.setitem(MAX_SIMILARITIES, 'cpu', 8 * 60)
+    with Largest() as largest:
+        out = loss(x, y, target)
+        out_grads = torch.autograd.grad(out, (x, y))
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(out_grads, grads)
+    assert largest.size <= 8 * 60
 
 
 def test_closed_forms():
