@@ -155,6 +155,7 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--steps', type=int, default=10)
     parser.add_argument('--epochs', type=int, default=1000)
+    parser.add_argument('--sea-epochs', type=int, default=1000)
     parser.add_argument(
         '--parts', nargs='+', default=['released', 'literal', 'sea']
     )
@@ -195,7 +196,11 @@ def main() -> None:
             def sea(seed: int = seed) -> dict[str, Any]:
                 seed_everything(seed)
                 return run(
-                    make(SEA, data), data, work / f'sea_{seed}', seed=seed
+                    make(SEA, data),
+                    data,
+                    work / f'sea_{seed}',
+                    seed=seed,
+                    max_epochs=args.sea_epochs,
                 )
 
             parts['sea'].append(part(f'sea_{seed}', sea))
