@@ -23,16 +23,9 @@ from pyg_sea.training import train
 from pyg_sea.transforms import ModalKNNGraph, model_inputs, read_knn_graph
 
 SETTINGS: list[dict[str, Any]] = [
-    {'alpha': 0.1, 'beta': 0.003},
-    {'alpha': 0.0, 'beta': 0.0},
-    {'alpha': 0.03, 'beta': 0.0},
-    {'alpha': 0.03, 'beta': 0.0003},
-    {'alpha': 0.03, 'beta': 0.0003, 'lr': 3e-4},
-    {'alpha': 0.0, 'beta': 0.0003},
-    {'alpha': 0.01, 'beta': 0.0001},
-    {'alpha': 0.1, 'beta': 0.0},
-    {'alpha': 0.03, 'beta': 0.0003, 'num_layers': 3},
-    {'alpha': 0.1, 'beta': 0.03, 'mode': 'linear'},
+    {'ranking': 'softmax'},
+    {'ranking': 'bpr'},
+    {'ranking': 'softmax', 'alpha': 0.0, 'beta': 0.0},
 ]
 
 
