@@ -40,7 +40,8 @@ def read_npy(path: Path) -> NDArray[Any]:
             ) from error
         raise ValueError(
             f"'{path}' cannot be read as .npy, it is cut short or damaged: "
-            f'{error}. Fetch or write it again'
+            f'{error}. Fetch or write it again; a cleaned copy in a cache may '
+            'be deleted'
         ) from error
     if not isinstance(array, np.ndarray):
         raise ValueError(

@@ -78,6 +78,7 @@ class AdjacencyCache:
             (is_sparse(edge_index) and not self.normalize)
             or (edge_weight is not None and edge_weight.requires_grad)
             or not isinstance(edge_index, Tensor)
+            or edge_index.requires_grad
             or torch.compiler.is_compiling()
         ):
             return self._norm(edge_index, edge_weight, num_nodes, dtype)
@@ -143,6 +144,8 @@ class AdjacencyCache:
     ) -> tuple[Adj, OptTensor]:
         if edge_weight is not None:
             edge_weight = edge_weight.to(dtype)
+        if is_sparse(edge_index) and isinstance(edge_index, Tensor):
+            edge_index = edge_index.to(dtype)
         if not self.normalize:
             return edge_index, edge_weight
         norm = gcn_norm(

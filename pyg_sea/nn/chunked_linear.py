@@ -95,7 +95,8 @@ def needs_chunks(x: Tensor, weight: Tensor) -> bool:
     if x.device != weight.device:
         return True
     autocast = _result_dtype(weight) != weight.dtype
-    if x.dtype != weight.dtype and not autocast:
+    # Autocast leaves double precision alone.
+    if x.dtype != weight.dtype and (not autocast or x.dtype == torch.double):
         return True
     return x.device.type == 'cpu' and x.numel() >= _LARGE_NUMEL
 

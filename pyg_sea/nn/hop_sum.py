@@ -51,7 +51,10 @@ class _HopSum(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return _horner(grad.contiguous(), ctx.adj_t, ctx.K), None, None, None
+        # Sparse products know no half precision.
+        with torch.autocast(grad.device.type, enabled=False):
+            grad = _horner(grad.contiguous(), ctx.adj_t, ctx.K)
+        return grad, None, None, None
 
 
 def _horner(x: Tensor, adj: Tensor, K: int) -> Tensor:

@@ -149,3 +149,18 @@ def test_transposes_only_what_it_made():
     cache = AdjacencyCache(normalize=False)
     adj = to_torch_csr_tensor(EDGE_INDEX, size=(4, 4))
     assert cache.transposed(cache(adj, None, 4, torch.float)[0]) is None
+
+
+def test_sparse_weights_keep_their_gradient():
+    weight = torch.rand(5, requires_grad=True)
+    adj = to_torch_csr_tensor(EDGE_INDEX, weight, size=(4, 4))
+    out, _ = AdjacencyCache(normalize=True)(adj, None, 4, torch.float)
+    out.to_dense().sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize('normalize', [True, False])
+def test_sparse_values_take_the_type_of_the_rows(normalize):
+    adj = to_torch_csr_tensor(EDGE_INDEX, torch.rand(5).double(), size=(4, 4))
+    out, _ = AdjacencyCache(normalize)(adj, None, 4, torch.float)
+    assert out.dtype == torch.float

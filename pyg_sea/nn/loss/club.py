@@ -231,7 +231,8 @@ class CLUBLoss(Module):
         x, y, shares = self._rows(x, y, sizes)
         with torch.autocast(x.device.type, enabled=False):
             tensors = [
-                t.detach().to(x.dtype) for t in self.estimator.tensors()
+                t.detach().to(x.dtype, copy=True)  # A later fit writes them.
+                for t in self.estimator.tensors()
             ]
             return self._bound(x, y, tensors, shares)
 

@@ -133,7 +133,8 @@ class MLPGaussian(Module):
                 self.register_buffer(name, torch.empty(shape))
                 self.register_buffer(f'exp_avg_{name}', torch.zeros(shape))
                 self.register_buffer(f'exp_avg_sq_{name}', torch.zeros(shape))
-        self.register_buffer('step', torch.zeros(()))
+        # Of integers, as half precision stops counting at 256.
+        self.register_buffer('step', torch.zeros((), dtype=torch.long))
         self.reset_parameters()
 
     def _stack(self, prefix: str = '') -> list[Tensor]:
@@ -181,17 +182,21 @@ class MLPGaussian(Module):
             x, y = gather_rows(x, sizes), gather_rows(y, sizes)
         dtype = self.get_buffer('weight_0').dtype
         x, y = x.to(dtype), y.to(dtype)
-        steps = [self.step.clone() for _ in self.tensors()]
+        # Fused, Adam writes without telling autograd: only to copies.
+        values = [t.clone() for t in self.tensors()]
+        exp_avgs = [t.clone() for t in self._stack('exp_avg_')]
+        exp_avg_sqs = [t.clone() for t in self._stack('exp_avg_sq_')]
+        steps = [self.step.float() for _ in values]
         for _ in range(self.num_steps):
-            leaves = [t.detach().requires_grad_() for t in self.tensors()]
+            leaves = [t.detach().requires_grad_() for t in values]
             loss = weight * negative_log_likelihood(y, *self(x, leaves))
             grads = torch.autograd.grad(loss, leaves)
             with torch.no_grad():
                 adam(
-                    [leaf.detach() for leaf in leaves],
+                    values,
                     list(grads),
-                    self._stack('exp_avg_'),
-                    self._stack('exp_avg_sq_'),
+                    exp_avgs,
+                    exp_avg_sqs,
                     [],
                     steps,
                     amsgrad=False,
@@ -203,7 +208,15 @@ class MLPGaussian(Module):
                     maximize=False,
                     fused=True,
                 )
-        self.step.copy_(steps[0])
+        with torch.no_grad():
+            own = [
+                *self.tensors(),
+                *self._stack('exp_avg_'),
+                *self._stack('exp_avg_sq_'),
+            ]
+            for tensor, value in zip(own, values + exp_avgs + exp_avg_sqs):
+                tensor.copy_(value)
+            self.step.add_(self.num_steps)
 
 
 def negative_log_likelihood(

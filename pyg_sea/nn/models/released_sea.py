@@ -331,7 +331,9 @@ class ReleasedSEA(Recommender):
     ) -> Tensor:
         if perm is None:
             perm = torch.randperm(unique.size(0), device=unique.device)
-        q = self.estimator(generic, self.estimator.tensors())
+        # A later fit writes the estimator's own tensors.
+        tensors = [t.clone() for t in self.estimator.tensors()]
+        q = self.estimator(generic, tensors)
         bound = negative_log_likelihood(
             unique.index_select(0, perm), *q
         ) - negative_log_likelihood(unique, *q)

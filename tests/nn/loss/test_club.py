@@ -454,3 +454,31 @@ def test_gradients_of_the_likelihood(one_variance):
     assert torch.autograd.gradcheck(
         negative_log_likelihood, (y, mean, log_var)
     )
+
+
+@pytest.mark.parametrize('estimator', ['linear', 'mlp'])
+def test_later_fits_leave_earlier_losses_alone(estimator):
+    club = CLUBLoss(3, 2, estimator=estimator)
+    x = torch.randn(64, 3, requires_grad=True)
+    y, other = torch.randn(64, 2), torch.randn(64, 2)
+    torch.manual_seed(0)
+    loss = club(x, y)
+    [expected] = torch.autograd.grad(loss, x, retain_graph=True)
+    club(x, other)
+    [grad] = torch.autograd.grad(loss, x)
+    assert torch.equal(grad, expected)
+
+
+def test_fits_are_seen_by_autograd():
+    club = CLUBLoss(3, 2, estimator='mlp', num_steps=1)
+    tensor = club.estimator.tensors()[0]
+    before = tensor._version
+    club.fit(torch.randn(64, 3), torch.randn(64, 2))
+    assert tensor._version > before
+
+
+def test_half_precision_goes_on_counting():
+    club = CLUBLoss(3, 2, estimator='mlp', num_steps=300).bfloat16()
+    for _ in range(2):
+        club.fit(torch.randn(64, 3), torch.randn(64, 2))
+    assert club.estimator.step == 600

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -394,3 +395,19 @@ def test_rejects_a_wrong_number_of_items():
     inputs = small_graph()
     with pytest.raises(ValueError, match='41 rows'):
         ReleasedSEA(U, I + 1, SIZES).get_embedding(**inputs)
+
+
+def test_fit_before_backward_changes_no_gradient():
+    model, inputs = ReleasedSEA(U, I, SIZES, beta=1.0), small_graph()
+    perms = {name: torch.randperm(I) for name in SIZES}
+    grads = []
+    state = copy.deepcopy(model.state_dict())
+    for fit_first in (False, True):
+        model.load_state_dict(state)
+        model.zero_grad()
+        loss, _ = model.loss(**inputs, triplets=TRIPLETS, permutations=perms)
+        if fit_first:
+            model.after_backward()
+        loss.backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+    torch.testing.assert_close(*grads, rtol=0, atol=0)

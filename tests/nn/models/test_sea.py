@@ -375,3 +375,21 @@ def test_gradients_are_the_same_every_time():
     for _ in range(5):
         for out, value in zip(grads(), expected):
             assert torch.equal(out, value)
+
+
+@pytest.mark.parametrize('make', [SEA, SEA.paper])
+def test_two_losses_before_one_backward(make):
+    model, inputs = make(U, I, SIZES), graph()
+    first, _ = model.loss(triplets=TRIPLETS, **inputs)
+    second, _ = model.loss(triplets=TRIPLETS, **inputs)
+    (first + second).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_double_features_and_backward_under_autocast():
+    model, inputs = SEA(U, I, SIZES), graph()
+    inputs['modal_x'] = {m: x.double() for m, x in inputs['modal_x'].items()}
+    with torch.autocast('cpu', torch.bfloat16):
+        loss, _ = model.loss(triplets=TRIPLETS, **inputs)
+        loss.backward()
+    assert model.encoder.user_embedding.grad.isfinite().all()
