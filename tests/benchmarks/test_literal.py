@@ -65,6 +65,16 @@ def test_step_is_that_of_released_sea(literal):
             parameter.grad, grads[name], rtol=1e-9, atol=1e-11, msg=name
         )
 
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    step.update()
+    for name, parameter in model.named_parameters():
+        # The first step of Adam.
+        change = -1e-4 * grads[name] / (grads[name].abs() + 1e-8)
+        torch.testing.assert_close(
+            parameter.detach() - before[name], change, rtol=1e-4, atol=1e-9
+        )
+        assert parameter.grad is None
+
 
 def test_estimator_is_fitted_as_in_released_sea(literal):
     inputs, model, _, triplets = setup()
