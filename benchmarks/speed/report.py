@@ -4,6 +4,7 @@ python benchmarks/speed/report.py
 """
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,16 @@ def number(value: float | None, digits: int) -> str:
     return 'never' if value is None else f'{value:.{digits}f}'
 
 
+def spread(runs: list[dict[str, Any]]) -> str:
+    best = [run['best'] for run in runs]
+    if len(best) == 1:
+        return f'{best[0]:.4f}, one seed'
+    return (
+        f'{statistics.mean(best):.4f} ± {statistics.stdev(best):.4f}, '
+        f'{len(best)} seeds'
+    )
+
+
 def pieces() -> list[str]:
     result = read('speed_pieces')
     if result is None:
@@ -143,7 +154,7 @@ def quality() -> list[str]:
                 f'{result["literal would need"]:,.0f}',
                 ', '.join(number(s, 1) for s in result['sea seconds']),
                 ', '.join(number(ratio, 0) for ratio in ratios),
-                '{:.4f} ± {:.4f}'.format(*result['sea best validation']),
+                spread(result['parts']['sea']),
             ]
         )
         sources += [source(result, f'speed_quality_{name}') + '.', '']
@@ -151,7 +162,7 @@ def quality() -> list[str]:
         return []
     head = ['', 'target', 'epochs of `ReleasedSEA` to it', 's an epoch of (a)']
     head += ['s that (a) would need', 's of `SEA` by seed', 'times faster']
-    head += ['best of `SEA`, 5 seeds']
+    head += ['best of `SEA`']
     return ['## Time to quality', '', *table(head, rows), '', *sources]
 
 

@@ -114,18 +114,19 @@ def _on_disk(
     found = copies.find()
     if found is None:
         cleaner = cleaner or _Cleaner(matrix, how, row_names)
-        found = copies.path(cleaner.num_zero), cleaner.num_zero
+        path = copies.path(cleaner.num_zero)
         try:
             chunks = (x for _, x in cleaner.chunks())
-            write_npy(found[0], matrix.shape, dtype, chunks)
+            write_npy(path, matrix.shape, dtype, chunks)
         except OSError as error:
             raise OSError(
                 f"the features of modality '{matrix.name}' need a cleaned "
                 f"copy in '{cache_dir}', which cannot be written: {error}. "
                 "Name another folder with 'cache_dir'"
             ) from error
-    path, num_zero = found
-    return torch.from_numpy(read_npy(path)), num_zero
+        found = read_npy(path), cleaner.num_zero
+    x, num_zero = found
+    return torch.from_numpy(x), num_zero
 
 
 def normalize_of(name: str, normalize: NormalizeArg) -> Normalize:

@@ -40,8 +40,7 @@ def read_npy(path: Path) -> NDArray[Any]:
             ) from error
         raise ValueError(
             f"'{path}' cannot be read as .npy, it is cut short or damaged: "
-            f'{error}. Fetch or write it again; a cleaned copy in a cache may '
-            'be deleted'
+            f'{error}. Fetch or write it again'
         ) from error
     if not isinstance(array, np.ndarray):
         raise ValueError(
@@ -104,7 +103,8 @@ class CleanedCopies:
     Args:
         folder: The folder, which need not exist.
         source: The file or the content that is copied; a file is told from
-            its successors by its size and time.
+            its successors by its size and modification time, so one that
+            shares both with what it replaced is not seen.
         how: How it is cleaned.
     """
 
@@ -122,10 +122,16 @@ class CleanedCopies:
         self.folder = folder
         self.stem = digest.hexdigest()[:24]
 
-    def find(self) -> tuple[Path, int] | None:
-        """Return the copy, if there is one, and how many rows are zero."""
+    def find(self) -> tuple[NDArray[Any], int] | None:
+        """Return the copy, if there is a sound one, and how many rows are
+        zero.
+        """
         for path in self.folder.glob(f'{self.stem}-*.npy'):
-            return path, int(path.stem.removeprefix(f'{self.stem}-'))
+            try:
+                x = read_npy(path)
+            except ValueError:
+                continue  # Damaged: it is as good as not there.
+            return x, int(path.stem.removeprefix(f'{self.stem}-'))
         return None
 
     def path(self, num_zero: int) -> Path:

@@ -30,7 +30,9 @@ class MMRecDataset(InMemoryDataset):
     cached on disk, unless `mmap` is set: then they may be larger than memory.
     Files that hold what is wanted, C-ordered float32 or float16 to be left as
     it is, are mapped themselves; of others, or with `normalize`, a cleaned
-    copy is written once, and again when the file has changed.
+    copy is written once, and again when the file has changed or the copy is
+    damaged. A file that was rewritten with the same size and modification
+    time is not seen to have changed: remove its copy then.
 
     Args:
         root: The folder that holds `NAME.inter`, or the one above with

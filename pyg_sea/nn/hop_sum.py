@@ -26,7 +26,7 @@ def hop_sum(x: Tensor, adj: Tensor, adj_t: Tensor, K: int) -> Tensor:
 
     Shapes:
         - **input:** rows :math:`(N, D)`, sparse matrices :math:`(N, N)`
-        - **output:** rows :math:`(N, D)`
+        - **output:** rows :math:`(N, D)` in the data type of the graph
 
     Example:
         >>> import torch
@@ -51,14 +51,13 @@ class _HopSum(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        # Sparse products know no half precision.
-        with torch.autocast(grad.device.type, enabled=False):
-            grad = _horner(grad.contiguous(), ctx.adj_t, ctx.K)
-        return grad, None, None, None
+        return _horner(grad.contiguous(), ctx.adj_t, ctx.K), None, None, None
 
 
 def _horner(x: Tensor, adj: Tensor, K: int) -> Tensor:
-    out = x
-    for _ in range(K):
-        out = torch.addmm(x, adj, out)
+    # Sparse products know no half precision: autocast must not bring it in.
+    with torch.autocast(x.device.type, enabled=False):
+        out = x = x.to(adj.dtype)
+        for _ in range(K):
+            out = torch.addmm(x, adj, out)
     return out if K > 0 else x.clone()

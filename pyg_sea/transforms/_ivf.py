@@ -11,7 +11,7 @@ from pyg_sea.transforms._knn import (
     nearest,
     top_faiss,
 )
-from pyg_sea.transforms._unit_rows import UnitRows, is_nonzero
+from pyg_sea.transforms._unit_rows import UnitRows
 
 _NUM_QUERIES = 2000
 # What faiss wants at least to find the centre of a cell.
@@ -39,11 +39,9 @@ class _Cells:
     Holds one copy of the rows, in single precision.
     """
 
-    def __init__(
-        self, unit: UnitRows, rows: Tensor, generator: torch.Generator
-    ) -> None:
+    def __init__(self, unit: UnitRows, generator: torch.Generator) -> None:
         faiss = import_faiss()
-        num = rows.numel()
+        num = len(unit)
         self.num = max(1, min(int(4 * num**0.5), num // _ROWS_PER_CELL))
         self.index = faiss.IndexIVFFlat(
             faiss.IndexFlatIP(unit.width),
@@ -52,10 +50,10 @@ class _Cells:
             faiss.METRIC_INNER_PRODUCT,
         )
         # Its random numbers start from a constant.
-        sample = _sample(rows, _ROWS_PER_CELL * self.num, generator)
+        sample = _sample(num, _ROWS_PER_CELL * self.num, generator)
         self.index.train(_to_numpy(unit[sample]))
-        for block, x in unit.blocks(rows):
-            self.index.add_with_ids(_to_numpy(x), block.cpu().numpy())
+        for _, x in unit.blocks():
+            self.index.add(_to_numpy(x))
 
     def search(
         self, query: Tensor, own: Tensor, k: int, num_probes: int
@@ -87,30 +85,33 @@ def knn_ivf(
     Shapes: `x` is `[N, F]`.
     """
     unit = UnitRows(x)
-    rows = is_nonzero(x).nonzero().view(-1)
-    out = torch.full((len(unit), k), -1)
+    out = torch.full((x.size(0), k), -1)
     if include_self:
-        out[:, 0] = torch.arange(len(unit))
+        out[:, 0] = torch.arange(x.size(0))
     others = out[:, int(include_self) :]
-    num_others = others.size(1)
-    if rows.numel() == 0 or num_others == 0:
+    num_others = min(others.size(1), len(unit) - 1)
+    if num_others < 1:
         return Approximate(out.to(x.device), 1.0, 0, 0, 0)
 
     generator = torch.Generator().manual_seed(0)
-    cells = _Cells(unit, rows, generator)
-    queries = _sample(rows, _NUM_QUERIES, generator)
+    cells = _Cells(unit, generator)
+    queries = _sample(len(unit), _NUM_QUERIES, generator)
     num_probes, found = _tune(cells, unit, queries, num_others, recall)
-    for own, query in unit.blocks(rows):
-        own, query = own.cpu(), query.cpu()
+    rows = unit.rows.cpu()
+    for own, query in unit.blocks():
+        query = query.cpu()
         probes = num_probes
         missing = torch.arange(own.numel())
         while missing.numel() > 0:
             _, index = cells.search(
                 query[missing], own[missing], num_others, probes
             )
-            others[own[missing]] = index
+            is_none = index < 0
+            others[rows[own[missing]], :num_others] = rows[index].masked_fill(
+                is_none, -1
+            )
             # Cells that are searched may hold too few rows.
-            missing = missing[(index < 0).any(dim=1)]
+            missing = missing[is_none.any(dim=1)]
             if probes == cells.num:
                 break
             probes = min(2 * probes, cells.num)
@@ -126,7 +127,7 @@ def _tune(
     num_columns = max(1, 2**22 // unit.width)
     true, _ = drop_own(
         *nearest(unit, queries, min(k + 1, len(unit)), top_faiss, num_columns),
-        queries.cpu(),
+        queries,
     )
     # Of equally near rows any will do.
     least = true[:, k - 1 : k] - _EPSILON
@@ -139,9 +140,9 @@ def _tune(
         num_probes = min(2 * num_probes, cells.num)
 
 
-def _sample(rows: Tensor, num: int, generator: torch.Generator) -> Tensor:
-    chosen = torch.randperm(rows.numel(), generator=generator)[:num]
-    return rows[chosen.sort().values.to(rows.device)]
+def _sample(num_rows: int, num: int, generator: torch.Generator) -> Tensor:
+    chosen = torch.randperm(num_rows, generator=generator)[:num]
+    return chosen.sort().values
 
 
 def _to_numpy(x: Tensor) -> Any:

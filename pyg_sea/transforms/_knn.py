@@ -98,7 +98,8 @@ def drop_own(
 def knn_exact(
     x: Tensor, k: int, include_self: bool, top: TopK, block_size: int | None
 ) -> Tensor:
-    """Find nearest neighbours by comparing all rows with all rows.
+    """Find nearest neighbours by comparing all rows with all rows. All-zero
+    rows have no neighbours and are none, but for themselves.
 
     Args:
         x: Rows of any length.
@@ -107,23 +108,27 @@ def knn_exact(
         top: How to compare.
         block_size: Rows per block; `None` for tiles of 64 MiB.
 
-    Shapes: `x` is `[N, F]`, the output `[N, k]`.
+    Shapes: `x` is `[N, F]`, the output `[N, k]`, -1 where there is none.
     """
     unit = UnitRows(x)
     num = len(unit)
+    out = torch.full((x.size(0), k), -1, device=x.device)
+    if include_self:
+        out[:, 0] = torch.arange(x.size(0))
+    if num == 0:
+        return out
     # Large blocks are worth it where rows are scaled anew for every one, and
     # to faiss, which is slow below 1024 queries but needs no table of scores.
     faiss = top is top_faiss
     least = 4096 if faiss or unit.is_large else 256
     block_size = block_size or max(_TILE_NUMEL // num, least)
     num_columns = max(1, _TILE_NUMEL // (unit.width if faiss else block_size))
-    out = torch.empty(num, k, dtype=torch.long, device=x.device)
-    if include_self:
-        out[:, 0] = torch.arange(num)
-    num_others = k - int(include_self)
+    first = int(include_self)
+    last = min(k, first + num - 1)
     for own in torch.arange(num).tensor_split(-(-num // block_size)):
         rows = slice(int(own[0]), int(own[-1]) + 1)
         found = nearest(unit, rows, min(k + 1, num), top, num_columns)
         _, index = drop_own(*found, own)
-        out[rows, k - num_others :] = index[:, :num_others].to(out)
+        others = unit.rows[index[:, : last - first].to(x.device)]
+        out[unit.rows[rows], first:last] = others
     return out

@@ -10,7 +10,7 @@ _LARGE_NUMEL = 2**26
 _BLOCK_NUMEL = 2**22
 
 
-def unit_rows(x: Tensor) -> Tensor:
+def directions(x: Tensor) -> Tensor:
     """Scale rows to unit length; all-zero rows stay zero.
 
     Shapes: `x` and the output are `[N, F]`.
@@ -33,30 +33,35 @@ def is_nonzero(x: Tensor) -> Tensor:
 
 
 class UnitRows:
-    """A matrix whose rows come scaled to unit length.
+    """The rows of a matrix that have a direction, those that are not all
+    zero, scaled to unit length.
 
     Args:
-        x: The rows, which may be mapped from a file: unless they are few,
-            only those that are asked for are read and copied.
+        x: The matrix, which may be mapped from a file: unless it is small,
+            only rows that are asked for are read and copied.
 
-    Shapes: `x` is `[N, F]`.
+    Shapes: `x` is `[N, F]`; `rows`, where in it these rows are, is `[R]`.
     """
 
     def __init__(self, x: Tensor) -> None:
-        self.device, self.width = x.device, x.size(1)
-        self._x = x.detach()
+        self.width = x.size(1)
+        self.rows = is_nonzero(x).nonzero().view(-1)
         self.is_large = x.numel() > _LARGE_NUMEL
+        self._all = len(self) == x.size(0)
+        self._x = x.detach()
         if not self.is_large:
-            self._x = unit_rows(x)
+            self._x = directions(x if self._all else x[self.rows])
 
     def __len__(self) -> int:
-        return self._x.size(0)
+        return self.rows.numel()
 
     def __getitem__(self, rows: slice | Tensor) -> Tensor:
-        x = self._x[rows]
-        return unit_rows(x) if self.is_large else x
+        if not self.is_large:
+            return self._x[rows]
+        return directions(self._x[rows if self._all else self.rows[rows]])
 
-    def blocks(self, rows: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield some of `rows`, `[B]`, and what they hold, `[B, F]`."""
-        for block in rows.split(max(1, _BLOCK_NUMEL // self.width)):
-            yield block, self[block]
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield some after the other: which, `[B]`, and the rows, `[B, F]`."""
+        block_size = max(1, _BLOCK_NUMEL // self.width)
+        for own in torch.arange(len(self)).split(block_size):
+            yield own, self[int(own[0]) : int(own[-1]) + 1]

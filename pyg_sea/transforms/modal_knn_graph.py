@@ -13,7 +13,6 @@ from torch_geometric.utils import coalesce, degree
 from pyg_sea.transforms._ivf import knn_ivf
 from pyg_sea.transforms._knn import knn_exact, top_faiss, top_torch
 from pyg_sea.transforms._modal_x import modal_features, num_nodes_of
-from pyg_sea.transforms._unit_rows import is_nonzero
 from pyg_sea.transforms.model_inputs import ITEM_EDGE_TYPE
 
 
@@ -33,8 +32,8 @@ class ModalKNNGraph(BaseTransform):
     the weights into an item sum to :math:`\sum_m w_m`.
 
     Among equal cosines the lower item comes first (`'torch'`). An item whose
-    features are all zero has no direction: it is its own only neighbour, with
-    weight 1, or has none without `include_self`.
+    features are all zero has no direction: it is no neighbour of others, and
+    its own only one, with weight 1, or has none without `include_self`.
 
     Up to `exact_below` items the neighbours are exact. Never more than one
     block of similarities is held, and features that are memory-mapped are
@@ -195,9 +194,7 @@ class ModalKNNGraph(BaseTransform):
         edge_index = torch.stack(
             [index.flatten(), item.repeat_interleave(self.k)]
         )
-        # An item without features has no direction, hence no neighbours.
-        keep = is_nonzero(x)[edge_index[1]] & (edge_index[0] >= 0)
-        return edge_index[:, keep | (edge_index[0] == edge_index[1])]
+        return edge_index[:, edge_index[0] >= 0]
 
     def _backend(self, x: Tensor) -> str:
         if self.backend != 'auto' or x.device.type != 'cpu':

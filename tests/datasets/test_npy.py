@@ -235,3 +235,19 @@ def test_nothing_holds_all_features(write_shop, tmp_path):
     assert in_memory > 90
     assert max(rest) < 30, rest
     assert len(rest) == 6
+
+
+@pytest.mark.parametrize('size', [0, 100, 130])
+def test_damaged_copies_are_written_again(write_shop, tmp_path, size):
+    root, cache = write_shop(), tmp_path / 'cache'
+    arguments = {'normalize': 'l2', 'mmap': True, 'cache_dir': cache}
+    expected = [x.clone() for x in features(root, **arguments)]
+    copies = sorted(cache.iterdir())
+    for path in copies:
+        with path.open('rb+') as file:
+            file.truncate(size)
+    for x, y in zip(features(root, **arguments), expected):
+        assert torch.equal(x, y)
+    assert sorted(cache.iterdir()) == copies
+    for path in copies:
+        np.load(path)

@@ -180,6 +180,8 @@ def test_says_what_a_plain_product_cannot_take(monkeypatch):
     with torch.autocast('cpu', torch.bfloat16):
         assert not needs_chunks(x.half(), weight)
         assert needs_chunks(x, weight.double())
+        assert needs_chunks(x.double(), weight)
+        assert not needs_chunks(x.double(), weight.double())
     monkeypatch.setattr(module, '_LARGE_NUMEL', 50)
     assert needs_chunks(x, weight)
     assert not needs_chunks(x[:-1], weight)
@@ -213,3 +215,12 @@ def test_layer_is_a_linear_layer():
     torch.testing.assert_close(
         layer.weight.grad[0], x.half().float().sum(dim=0)
     )
+
+
+def test_layer_takes_what_autocast_leaves_alone():
+    layer, x = FeatureLinear(6, 4), torch.randn(9, 6)
+    with torch.autocast('cpu', torch.bfloat16):
+        expected = layer(x)
+        out = layer(x.double())
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out, expected)

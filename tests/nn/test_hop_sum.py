@@ -52,3 +52,18 @@ def test_has_no_second_derivative():
     )
     with pytest.raises(RuntimeError, match='once_differentiable'):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize('dtype', [torch.float, torch.bfloat16])
+def test_autocast_stays_out_of_both_directions(dtype):
+    dense, adj, adj_t = graph(dtype=torch.float)
+    x = torch.randn(6, 3).to(dtype).requires_grad_()
+    weight = torch.randn(6, 3)
+    with torch.autocast('cpu', torch.bfloat16):
+        out = hop_sum(x, adj, adj_t, 2)
+        (out * weight).sum().backward()
+    powers = torch.eye(6) + dense + dense @ dense
+    assert out.dtype == torch.float
+    torch.testing.assert_close(out, powers @ x.float())
+    assert x.grad.dtype == dtype
+    torch.testing.assert_close(x.grad, (powers.t() @ weight).to(dtype))

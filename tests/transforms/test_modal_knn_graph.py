@@ -259,6 +259,8 @@ def test_weights_into_an_item_sum_to_the_total(x, k, include_self, block_size):
     )
     full = torch.from_numpy(x.any(axis=1)).float()
     expected = 0.25 * full + 1.5 * full.flip(0)
+    if full.sum() == 1:
+        expected.zero_()  # There is no other item to be near to.
     if include_self:
         expected = torch.full_like(expected, 1.75)
     torch.testing.assert_close(found.sum(dim=1), expected)
@@ -531,3 +533,53 @@ def test_approximate_neighbours_of_duplicates():
     only_self = ModalKNNGraph(1, backend='faiss', exact_below=0)
     store = only_self(shop(a=x))[SIMILAR]
     assert torch.equal(store.edge_index[0], store.edge_index[1])
+
+
+@pytest.mark.filterwarnings('ignore:.*approximate')
+@pytest.mark.parametrize('include_self', [True, False])
+@pytest.mark.parametrize('backend', ['torch', 'faiss', 'approximate'])
+@pytest.mark.parametrize('num_left', [0, 1, 2, 7, 100])
+def test_items_without_features_are_no_neighbours(
+    monkeypatch, backend, include_self, num_left
+):
+    if backend != 'torch':
+        pytest.importorskip('faiss')
+    x = torch.randn(300, 3)
+    there = torch.randperm(300)[:num_left].sort().values
+    features = torch.zeros_like(x)
+    features[there] = x[there]
+    k = 80  # Some of them are farther than a right angle.
+    transform = ModalKNNGraph(
+        k,
+        None,
+        include_self,
+        backend.replace('approximate', 'faiss'),
+        exact_below=0 if backend == 'approximate' else 300,
+        recall=1.0,
+    )
+    expected = torch.eye(300) * include_self
+    if num_left > 1:
+        k = min(k, num_left - (not include_self))
+        among = naive(x[there].numpy(), k, include_self)
+        expected[there[:, None], there] = torch.from_numpy(among).float()
+    torch.testing.assert_close(dense(transform(shop(a=features))), expected)
+    assert transform.recall_ == {'a': 1.0}
+
+    for name, value in [('_LARGE_NUMEL', 0), ('_BLOCK_NUMEL', 24)]:
+        monkeypatch.setattr(unit, name, value)
+    torch.testing.assert_close(dense(transform(shop(a=features))), expected)
+
+
+@pytest.mark.filterwarnings('ignore:.*approximate')
+def test_recall_is_that_among_items_with_features():
+    pytest.importorskip('faiss')
+    x = torch.randn(2000, 3)
+    x[200:] = 0
+    data = shop(a=x)
+    transform = ModalKNNGraph(
+        150, None, False, 'faiss', exact_below=0, recall=0.7
+    )
+    exact = ModalKNNGraph(150, None, False, 'torch')(data)
+    found = found_of(transform(data), exact)
+    # Cells that hold too few rows are made up for after it was measured.
+    assert 0.7 <= transform.recall_['a'] <= found < 1

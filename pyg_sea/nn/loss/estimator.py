@@ -183,7 +183,7 @@ class MLPGaussian(Module):
         dtype = self.get_buffer('weight_0').dtype
         x, y = x.to(dtype), y.to(dtype)
         # Fused, Adam writes without telling autograd: only to copies.
-        values = [t.clone() for t in self.tensors()]
+        values = [t.detach().clone() for t in self.tensors()]
         exp_avgs = [t.clone() for t in self._stack('exp_avg_')]
         exp_avg_sqs = [t.clone() for t in self._stack('exp_avg_sq_')]
         steps = [self.step.float() for _ in values]

@@ -15,6 +15,7 @@ from ..loss.estimator import MLPGaussian, negative_log_likelihood
 from ..modal_graph_encoder import ModalGraphEncoder
 from ..modality import check_modal_x, modality_key
 from ..split import ModalParts
+from ..unit_rows import unit_rows
 from .recommender import Recommender
 
 
@@ -197,7 +198,7 @@ class ReleasedSEA(Recommender):
         :meth:`SEA.get_item_embedding`.
         """
         rows = self._encode_items(self._rows(modal_x))
-        x = torch.cat([F.normalize(x, dim=-1) for x in rows.values()], dim=-1)
+        x = torch.cat([unit_rows(x) for x in rows.values()], dim=-1)
         return self.item_conv(x, item_edge_index, item_edge_weight)
 
     def loss(

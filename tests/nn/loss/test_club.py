@@ -482,3 +482,18 @@ def test_half_precision_goes_on_counting():
     for _ in range(2):
         club.fit(torch.randn(64, 3), torch.randn(64, 2))
     assert club.estimator.step == 600
+
+
+def test_state_dicts_that_count_in_floats():
+    x, y = torch.randn(64, 3), torch.randn(64, 2)
+    club = CLUBLoss(3, 2, estimator='mlp')
+    club.fit(x, y)
+    state = club.state_dict()
+    state['estimator.step'] = state['estimator.step'].float()
+    other = CLUBLoss(3, 2, estimator='mlp')
+    other.load_state_dict(state)
+    for each in (club, other):
+        each.fit(x, y)
+    assert other.estimator.step == 40
+    for out, expected in zip(other.buffers(), club.buffers()):
+        assert torch.equal(out, expected)

@@ -400,12 +400,19 @@ def test_rejects_a_wrong_number_of_items():
 def test_fit_before_backward_changes_no_gradient():
     model, inputs = ReleasedSEA(U, I, SIZES, beta=1.0), small_graph()
     perms = {name: torch.randperm(I) for name in SIZES}
+    model.loss(**inputs, triplets=TRIPLETS)
+    model.estimator.num_steps = 300
+    model.estimator.lr = 1e-2
+    model.estimator.fit(*model._parts['text'])  # No bound is clamped at 0.
     grads = []
     state = copy.deepcopy(model.state_dict())
     for fit_first in (False, True):
         model.load_state_dict(state)
         model.zero_grad()
-        loss, _ = model.loss(**inputs, triplets=TRIPLETS, permutations=perms)
+        loss, terms = model.loss(
+            **inputs, triplets=TRIPLETS, permutations=perms
+        )
+        assert terms['distance/text'] > 0
         if fit_first:
             model.after_backward()
         loss.backward()
