@@ -141,7 +141,7 @@ def test_rows_stay_on_their_device():
     assert weight.grad.shape == (3, 5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA, a GPU')
 def test_rows_on_the_cpu_and_weights_on_a_gpu():
     x = torch.randn(1000, 50).half()
     weight, bias = layer(4, 50)

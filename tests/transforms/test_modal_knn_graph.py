@@ -358,7 +358,7 @@ def test_auto_goes_by_size(monkeypatch, num_items, installed, expected):
     assert all(warning.filename == __file__ for warning in record)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs CUDA, a GPU')
 def test_searches_on_the_gpu():
     x = torch.randn(50_001, 4)
     store = ModalKNNGraph(2, include_self=False)(shop(a=x.cuda()))[SIMILAR]
