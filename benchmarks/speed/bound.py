@@ -69,7 +69,7 @@ def parts(
     out['similar items'] = hops(num_items, item_edges, width, 2)
     # Forward a row is read and written, backward two are read, one written.
     out['unit rows'] = Part(0, 5 * num_nodes * width * 4)
-    drawn = min(model.rank.num_negatives or num_items, num_items)
+    drawn = min(model.ranking.loss.num_negatives or num_items, num_items)
     out['rank'] = product(batch, width, drawn, 3, kind, False)
 
     splits = [*model.separate.splits.values()]

@@ -84,9 +84,10 @@ def contrastive_bound(
 
 def _partners(y: Tensor, sizes: list[int] | None) -> Tensor:
     if sizes is None:
-        return y[torch.randperm(y.size(0), device=y.device)]
+        perm = torch.randperm(y.size(0), device=y.device)
+        return y.index_select(0, perm)
     perm = broadcast(torch.randperm(sum(sizes), device=y.device))
-    return gather_rows(y, sizes)[perm[own_rows(sizes)]]
+    return gather_rows(y, sizes).index_select(0, perm[own_rows(sizes)])
 
 
 def unbiased(

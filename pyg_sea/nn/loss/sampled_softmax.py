@@ -6,7 +6,7 @@ from torch.nn import Module
 
 from ..distributed import broadcast, share_of_mean, world_size
 from ..unit_rows import unit_rows
-from .solo_sim import MAX_SIMILARITIES, info_nce
+from .solo_sim import info_nce, rows_per_chunk
 
 
 class SampledSoftmaxLoss(Module):
@@ -94,9 +94,7 @@ class SampledSoftmaxLoss(Module):
             loss = self._against(x, y, target, index)
             return share_of_mean(loss) if synced else loss.mean()
 
-        limit = MAX_SIMILARITIES.get(x.device.type, 2**26)
-        chunk_size = max(limit // max(y.size(0), 1), 1)
-        mean = info_nce(x, unit_rows(y), target, chunk_size)
+        mean = info_nce(x, unit_rows(y), target, rows_per_chunk(y))
         return share_of_mean(mean.expand(x.size(0))) if synced else mean
 
     @staticmethod

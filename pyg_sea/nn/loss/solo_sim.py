@@ -8,8 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..distributed import gather_rows, own_rows, row_sizes, world_size
 
-# Similarities kept at a time by `chunk_size='auto'`. Caches of a CPU are
-# small; a GPU has none to fill and needs large products to be busy.
+# Similarities kept at a time by `chunk_size='auto'`: what stays in the caches
+# of a CPU, and more elsewhere.
 MAX_SIMILARITIES = {'cpu': 2**21, 'cuda': 2**26}
 
 
@@ -196,14 +196,21 @@ class SoloSimLoss(Module):
             return x.size(0)
         if isinstance(self.chunk_size, int):
             return self.chunk_size
-        limit = MAX_SIMILARITIES.get(x.device.type, 2**26)
-        return max(limit // max(y.size(0), 1), 1)
+        return rows_per_chunk(y)
 
     def __repr__(self) -> str:
         return (
             f'{self.__class__.__name__}(temperature={self.temperature}, '
             f'symmetric={self.symmetric}, negatives={self.negatives!r})'
         )
+
+
+def rows_per_chunk(y: Tensor) -> int:
+    r"""Returns how many rows are ranked against the candidates :obj:`y` at a
+    time.
+    """
+    limit = MAX_SIMILARITIES.get(y.device.type, MAX_SIMILARITIES['cuda'])
+    return max(limit // max(y.size(0), 1), 1)
 
 
 def info_nce(x: Tensor, y: Tensor, index: Tensor, chunk_size: int) -> Tensor:

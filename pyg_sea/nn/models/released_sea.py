@@ -1,30 +1,27 @@
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import BatchNorm1d, Linear, ModuleDict, ReLU, Sequential
+from torch.nn import BatchNorm1d, Linear, ModuleDict
 from torch_geometric.typing import Adj, OptTensor
 
-from ..chunked_linear import chunked_linear, needs_chunks
 from ..conv import ItemGraphConv
 from ..loss import BPRLoss, SoloSimLoss
-from ..loss.estimator import MLPGaussian, negative_log_likelihood
+from ..loss.estimator import MLPGaussian
 from ..modal_graph_encoder import ModalGraphEncoder
 from ..modality import check_modal_x, modality_key
 from ..split import ModalParts
 from ..unit_rows import unit_rows
 from .recommender import Recommender
-
-
-class _Rows(NamedTuple):
-    # What the readers of the full-width map make of it.
-    head: Tensor
-    generic: Tensor
-    unique: Tensor
-    hidden: Tensor
+from .released_layers import (
+    ReleasedRows,
+    projection_head,
+    released_distance,
+    released_rows,
+)
 
 
 class ReleasedSEA(Recommender):
@@ -133,15 +130,7 @@ class ReleasedSEA(Recommender):
         for name, size in self.encoder.in_channels.items():
             key = modality_key(name)
             self.item_linears[key] = Linear(size, size)
-            self.heads[key] = Sequential(
-                Linear(size // 2, hidden_channels),
-                BatchNorm1d(hidden_channels),
-                ReLU(),
-                Linear(hidden_channels, hidden_channels),
-                BatchNorm1d(hidden_channels),
-                ReLU(),
-                Linear(hidden_channels, half),
-            )
+            self.heads[key] = projection_head(size // 2, hidden_channels, half)
             self.generic_linears[key] = Linear(size // 2, half)
             self.unique_linears[key] = Linear(size - size // 2, half)
         self.item_conv = ItemGraphConv()
@@ -179,12 +168,9 @@ class ReleasedSEA(Recommender):
         """
         if not self.training and self._is_trained:
             return self.last_embedding.clone()
+        rows = self._rows(modal_x, self.num_items)
         return self._embed(
-            self._rows(modal_x, self.num_items),
-            edge_index,
-            edge_weight,
-            item_edge_index,
-            item_edge_weight,
+            rows, edge_index, edge_weight, item_edge_index, item_edge_weight
         )
 
     def get_item_embedding(
@@ -236,7 +222,9 @@ class ReleasedSEA(Recommender):
         terms = {'bpr': bpr, f'align/{later}-{earlier}': align}
         for name, (_, generic, unique, _) in rows.items():
             perm = None if permutations is None else permutations[name]
-            terms[f'distance/{name}'] = self._distance(generic, unique, perm)
+            terms[f'distance/{name}'] = released_distance(
+                self.estimator, generic, unique, perm
+            )
             self._parts[name] = ModalParts(generic.detach(), unique.detach())
 
         distance = terms[f'distance/{earlier}'] + terms[f'distance/{later}']
@@ -270,47 +258,35 @@ class ReleasedSEA(Recommender):
 
     def _rows(
         self, modal_x: Mapping[str, Tensor], num_rows: int | None = None
-    ) -> dict[str, _Rows]:
-        # Between the full-width map and the first layers of its readers
-        # nothing bends: their products are much narrower than the map.
+    ) -> dict[str, ReleasedRows]:
         check_modal_x(modal_x, self.modalities, num_rows)
         out = {}
         for name in self.modalities:
             key = modality_key(name)
-            full: Any = self.item_linears[key]
             head: Any = self.heads[key]
             conv: Any = self.encoder.convs[key]
-            x = modal_x[name]
-            half = full.weight.size(0) // 2
-            readers: list[tuple[Any, slice]] = [
-                (head[0], slice(half)),
-                (self.generic_linears[key], slice(half)),
-                (self.unique_linears[key], slice(half, None)),
-                (conv.mlp.lins[0], slice(None)),
-            ]
-            weight = torch.cat([r.weight @ full.weight[s] for r, s in readers])
-            bias = torch.cat(
-                [r.weight @ full.bias[s] + r.bias for r, s in readers]
-            )
-            linear = chunked_linear if needs_chunks(x, weight) else F.linear
-            sizes = [r.weight.size(0) for r, _ in readers]
-            out[name] = _Rows(*linear(x, weight, bias).split(sizes, dim=1))
+            clubs = self.generic_linears[key], self.unique_linears[key]
+            readers = [head[0], *clubs, conv.mlp.lins[0]]
+            full = self.item_linears[key]
+            out[name] = released_rows(modal_x[name], full, readers)
         return out
 
-    def _encode_items(self, rows: Mapping[str, _Rows]) -> dict[str, Tensor]:
+    def _encode_items(
+        self, rows: Mapping[str, ReleasedRows]
+    ) -> dict[str, Tensor]:
         out = {}
         for name in self.modalities:
             conv: Any = self.encoder.convs[modality_key(name)]
             out[name] = conv.mlp.lins[1](F.leaky_relu(rows[name].hidden))
         return out
 
-    def _project(self, name: str, rows: _Rows) -> Tensor:
+    def _project(self, name: str, rows: ReleasedRows) -> Tensor:
         head: Any = self.heads[modality_key(name)]
         return head[1:](rows.head)
 
     def _embed(
         self,
-        rows: Mapping[str, _Rows],
+        rows: Mapping[str, ReleasedRows],
         edge_index: Adj,
         edge_weight: OptTensor,
         item_edge_index: Adj | None,
@@ -326,16 +302,3 @@ class ReleasedSEA(Recommender):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._is_trained = bool(self.trained)
-
-    def _distance(
-        self, generic: Tensor, unique: Tensor, perm: OptTensor
-    ) -> Tensor:
-        if perm is None:
-            perm = torch.randperm(unique.size(0), device=unique.device)
-        # A later fit writes the estimator's own tensors.
-        tensors = [t.clone() for t in self.estimator.tensors()]
-        q = self.estimator(generic, tensors)
-        bound = negative_log_likelihood(
-            unique.index_select(0, perm), *q
-        ) - negative_log_likelihood(unique, *q)
-        return F.relu(bound / 2)

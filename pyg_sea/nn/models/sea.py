@@ -3,17 +3,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 from torch_geometric.typing import Adj, OptTensor
 
 from ..conv import ItemGraphConv
 from ..distributed import share, share_sizes, world_size
-from ..loss import BPRLoss, SampledSoftmaxLoss
 from ..modal_graph_encoder import ModalGraphEncoder
 from ..modality import check_modal_x
 from ..separate_learning import SeparateLearning
 from ..split import ModalParts
-from ..unit_rows import unit_rows
+from .paper import paper_settings
+from .ranking import Ranking
 from .recommender import Recommender
 
 
@@ -41,10 +40,10 @@ class SEA(Recommender):
 
     (eq. 18-19). A score :math:`\mathbf{e}_u^\top \mathbf{e}_i` is thus a sum
     of one term per modality and part. The paper ranks by :class:`BPRLoss`;
-    here :class:`SampledSoftmaxLoss` is the default, which ranks better and
-    needs fewer epochs, and rows are brought to unit length for it. Items
-    have no parameters of their own: an item that was not there in training is
-    placed by its features, see :meth:`get_item_embedding`.
+    here :class:`SampledSoftmaxLoss` is the default, and rows are brought to
+    unit length for it. Items have no parameters of their own: an item that
+    was not there in training is placed by its features, see
+    :meth:`get_item_embedding`.
 
     Args:
         num_users (int): The number of users :math:`U`.
@@ -142,15 +141,6 @@ class SEA(Recommender):
                 "'unique_channels' is what 'generic_channels' leaves of "
                 f"'hidden_channels' in '{self.__class__.__name__}': set those"
             )
-        if ranking not in ('softmax', 'bpr'):
-            raise ValueError(
-                f"'ranking' needs to be 'softmax' or 'bpr' (got {ranking!r})"
-            )
-        if ranking == 'bpr' and ranking_kwargs:
-            raise ValueError(
-                f"ranking='bpr' takes no 'ranking_kwargs' "
-                f'(got {sorted(ranking_kwargs)})'
-            )
         self.encoder = ModalGraphEncoder(
             num_users,
             in_channels,
@@ -170,11 +160,8 @@ class SEA(Recommender):
             **kwargs,
         )
         self.item_conv = ItemGraphConv()
-        self.ranking = ranking
-        self.rank: Module = (
-            BPRLoss(sync)
-            if ranking == 'bpr'
-            else SampledSoftmaxLoss(**{'sync': sync, **(ranking_kwargs or {})})
+        self.ranking = Ranking(
+            ranking, **{'sync': sync, **(ranking_kwargs or {})}
         )
         self.sync = sync
 
@@ -184,67 +171,18 @@ class SEA(Recommender):
         num_users: int,
         num_items: int,
         in_channels: Mapping[str, int],
-        hidden_channels: int = 64,
-        alpha: float = 0.38,
-        beta: float = 0.001,
-        distance: str = 'club',
-        club_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> 'SEA':
-        r"""The model with the settings of the paper.
+        r"""The model with the settings of the paper: linear maps, CLUB with a
+        perceptron, all items as anchors, and BPR. The paper trains it with
+        Adam at 1e-4 and batches of 2048. Its :math:`\alpha` and :math:`\beta`
+        are not known: sweep them.
 
-        That is: linear maps to equal halves of 64 channels per modality, two
-        hops, temperature 0.2, one CLUB estimator per modality with 8 hidden
-        units and 50 steps of Adam at 1e-4 per batch, one permutation as
-        negatives, and BPR. The paper trains with Adam at 1e-4 and batches of
-        2048. Its :math:`\alpha` and :math:`\beta` are not known: the defaults
-        are what the scale of the released logs suggests for Amazon Baby (0.55,
-        beside a logarithm to base 2) and the weight that the released code
-        ships with (0.006, beside that logarithm and a mean of halved
-        bounds). Sweep them.
-
-        Args:
-            num_users (int): The number of users.
-            num_items (int): The number of items.
-            in_channels (dict[str, int]): The number of features of each
-                modality.
-            hidden_channels (int, optional): Embedding size per modality.
-                (default: :obj:`64`)
-            alpha (float, optional): Weight of the alignment.
-                (default: :obj:`0.38`)
-            beta (float, optional): Weight of the distancing.
-                (default: :obj:`0.001`)
-            distance (str, optional): :obj:`"club"`, or :obj:`"negative_l2"`
-                for eq. 30. (default: :obj:`"club"`)
-            club_kwargs (dict[str, Any], optional): Arguments of
-                :class:`CLUBLoss` to set otherwise. (default: :obj:`None`)
-            **kwargs (optional): Arguments of :class:`SEA` to set otherwise.
+        The arguments are those of :class:`SEA`, with the defaults of
+        :func:`pyg_sea.nn.models.paper.paper_settings`.
         """
-        if distance == 'club':
-            club_kwargs = {
-                'estimator': 'mlp',
-                'hidden_channels': 8,
-                'num_steps': 50,
-                'lr': 1e-4,
-                'negatives': 'permute',
-                **(club_kwargs or {}),
-            }
-        return cls(
-            num_users,
-            num_items,
-            in_channels,
-            hidden_channels,
-            alpha=alpha,
-            beta=beta,
-            distance=distance,
-            club_kwargs=club_kwargs,
-            **{
-                'mode': 'linear',
-                'num_anchors': None,
-                'ranking': 'bpr',
-                **kwargs,
-            },
-        )
+        settings = paper_settings(**kwargs)
+        return cls(num_users, num_items, in_channels, **settings)
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters and estimators of the module."""
@@ -271,7 +209,7 @@ class SEA(Recommender):
         x_user, parts = self._encode(modal_x, edge_index, edge_weight)
         x_item = self._join(parts, item_edge_index, item_edge_weight)
         out = torch.cat([x_user, x_item])
-        return out if self.ranking == 'bpr' else unit_rows(out)
+        return self.ranking.rows(out)
 
     def get_item_embedding(
         self,
@@ -293,7 +231,7 @@ class SEA(Recommender):
         """
         parts = self.separate.split(self.encoder.encode_items(modal_x))
         out = self._join(parts, item_edge_index, item_edge_weight)
-        return out if self.ranking == 'bpr' else unit_rows(out)
+        return self.ranking.rows(out)
 
     def get_parts(
         self,
@@ -322,28 +260,18 @@ class SEA(Recommender):
         arguments are those of :meth:`Recommender.loss`.
         """
         sync = self.sync and self.training and world_size() > 1
-        users, pos_items, neg_items = triplets
         x_user, parts = self._encode(
-            modal_x, edge_index, edge_weight, users, sync
+            modal_x, edge_index, edge_weight, triplets[0], sync
         )
         x_item = self._join(parts, item_edge_index, item_edge_weight)
-        if self.ranking == 'bpr':
-            pos, neg = (
-                (x_user * x_item.index_select(0, items)).sum(dim=-1)
-                for items in (pos_items, neg_items)
-            )
-            rank = self.rank(pos, neg)
-        else:
-            rank = self.rank(x_user, x_item, pos_items)
-        sizes: list[int] | None = None
+        rank = self.ranking(x_user, x_item, triplets)
+        sizes = share_sizes(self.num_items) if sync else None
         if sync:
-            own, sizes = share(self.num_items), share_sizes(self.num_items)
-            parts = {
-                name: ModalParts(*(part[own] for part in pair))
-                for name, pair in parts.items()
-            }
+            own = share(self.num_items)
+            for name, (generic, unique) in parts.items():
+                parts[name] = ModalParts(generic[own], unique[own])
         separate, terms = self.separate.loss(parts, sizes)
-        return rank + separate, {self.ranking: rank, **terms}
+        return rank + separate, {self.ranking.name: rank, **terms}
 
     def _encode(
         self,

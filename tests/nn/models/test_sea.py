@@ -66,7 +66,7 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
         row, col = inputs['item_edge_index']
         S[col, row] = inputs.get('item_edge_weight', torch.ones(len(row)))
     out = torch.cat([torch.cat(user, dim=1), h + S @ h])
-    return F.normalize(out) if model.ranking == 'softmax' else out
+    return F.normalize(out) if model.ranking.name == 'softmax' else out
 
 
 @pytest.mark.parametrize('make', [SEA, SEA.paper])

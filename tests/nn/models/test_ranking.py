@@ -1,0 +1,54 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pyg_sea.nn.models.ranking import Ranking
+
+
+@pytest.fixture
+def rows():
+    generator = torch.Generator().manual_seed(0)
+    x_user = torch.randn(4, 6, generator=generator)
+    x_item = torch.randn(9, 6, generator=generator)
+    triplets = torch.tensor([[0, 1, 2, 3], [8, 1, 2, 8], [0, 4, 5, 6]])
+    return x_user, x_item, triplets
+
+
+def test_bpr_is_the_mean_softplus_of_the_margins(rows):
+    x_user, x_item, (_, pos, neg) = rows
+    margin = (x_user * (x_item[pos] - x_item[neg])).sum(dim=1)
+
+    out = Ranking('bpr')(*rows)
+
+    assert out.item() == pytest.approx(F.softplus(-margin).mean().item())
+
+
+def test_softmax_over_all_items_is_a_cross_entropy_of_cosines(rows):
+    x_user, x_item, (_, pos, _) = rows
+    cosine = F.normalize(x_user) @ F.normalize(x_item).t()
+
+    out = Ranking('softmax', num_negatives=None, temperature=0.5)(*rows)
+
+    expected = F.cross_entropy(cosine / 0.5, pos)
+    assert out.item() == pytest.approx(expected.item())
+
+
+def test_rows_score_as_the_loss_does(rows):
+    x = rows[1]
+
+    torch.testing.assert_close(Ranking('softmax').rows(x), F.normalize(x))
+    assert Ranking('bpr').rows(x) is x
+
+
+def test_repr_and_name():
+    ranking = Ranking('bpr')
+
+    assert ranking.name == 'bpr'
+    assert repr(ranking) == "Ranking('bpr')"
+
+
+def test_bad_names_and_arguments_are_told():
+    with pytest.raises(ValueError, match=r"'softmax' or 'bpr'.*'hinge'"):
+        Ranking('hinge')
+    with pytest.raises(ValueError, match=r"no 'ranking_kwargs'.*temperature"):
+        Ranking('bpr', temperature=0.1)
