@@ -163,14 +163,19 @@ def differences(
     Args:
         rows: The lines.
         users: The metrics of the users, by :func:`records.key_of`.
-        against: The model to compare with.
+        against: The model to compare with, or its label if it has several
+            settings.
         num_replicates: How often to draw.
 
     Raises a `ValueError` unless there is exactly one such model.
     """
     groups = groups_of(rows, ('model', 'settings'))
     labels = labels_of(groups)
-    found = [i for i, g in enumerate(groups) if g[0]['model'] == against]
+    found = [
+        i
+        for i, (label, group) in enumerate(zip(labels, groups))
+        if against in (label, group[0]['model'])
+    ]
     if len(found) != 1:
         raise ValueError(
             f"'against' needs to be a model with one setting on "
@@ -208,7 +213,7 @@ def differences(
 
 def about(rows: list[dict[str, Any]]) -> str:
     """Where the lines come from."""
-    commits = sorted({row['commit'] for row in rows})
+    commits = sorted({row['commit'][:12] + row['commit'][40:] for row in rows})
     machines = sorted({row['versions']['machine'] for row in rows})
     torches = sorted({row['versions']['torch'] for row in rows})
     inputs = rows[0]['inputs']
@@ -216,7 +221,7 @@ def about(rows: list[dict[str, Any]]) -> str:
     files += [f'{m} graph: `{f}`' for m, f in inputs['neighbors'].items()]
     return (
         f'{"; ".join(files)}. Normalized: {json.dumps(inputs["normalize"])}. '
-        f'Commits {", ".join(f"`{c[:12]}`" for c in commits)}, torch '
+        f'Commits {", ".join(f"`{c}`" for c in commits)}, torch '
         f'{", ".join(torches)}, {"; ".join(machines)}.'
     )
 

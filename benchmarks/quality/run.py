@@ -18,7 +18,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ from _record import environment
 
 WORK = Path(tempfile.gettempdir()) / 'pyg_sea_quality'
 
+# Measures a trained model; what it returns joins the line.
+Measure = Callable[[Any, Catalogue], Mapping[str, Any]]
+
 
 def run(
     shop: Catalogue,
@@ -47,6 +50,7 @@ def run(
     settings: Mapping[str, Any],
     seed: int,
     work: Path = WORK,
+    also: Measure | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """One line of results, and the test metrics of every user.
 
@@ -56,6 +60,8 @@ def run(
         settings: What differs from the defaults.
         seed: Decides weights and triplets.
         work: The folder of checkpoints.
+        also: What else to measure, on the weights of the best epoch. Scorers
+            are not measured.
     """
     row = key(shop, model, settings, seed)
     about = environment()
@@ -86,6 +92,7 @@ def run(
             'validation': result.val,
             'test': result.test,
         }
+        row |= also(it, shop) if also else {}
     else:
         scorer = it
         row |= {
@@ -120,6 +127,64 @@ def embeddings(model: Any, shop: Catalogue) -> EmbeddingScorer:
     embedding = model.eval().get_embedding(**model_inputs(shop.data))
     sizes = [model.num_users, model.num_items]
     return EmbeddingScorer(*embedding.float().split(sizes))
+
+
+def fill(
+    path: Path,
+    shop: Catalogue,
+    model: str,
+    settings: Mapping[str, Any],
+    seeds: Iterable[int],
+    work: Path = WORK,
+    *,
+    label: Mapping[str, Any] | None = None,
+    also: Measure | None = None,
+    test: bool = True,
+) -> None:
+    """Adds the lines that a file lacks, one per seed.
+
+    Args:
+        path: The result file.
+        shop: The data.
+        model: One of `MODELS` or `SCORERS`.
+        settings: What differs from the defaults.
+        seeds: Its seeds. Scorers are the same with every seed.
+        work: The folder of checkpoints.
+        label: What begins a line and, beside the key, tells it from others.
+        also: As of :func:`run`.
+        test: Whether to keep test metrics, those of the users included.
+    """
+    label = dict(label or {})
+
+    def identity(row: Mapping[str, Any]) -> str:
+        own = {name: row.get(name) for name in label}
+        return records.key_of(row) + json.dumps(own, sort_keys=True)
+
+    done = {identity(row) for row in records.read(path)}
+    for seed in seeds if model in MODELS else [0]:
+        title = ', '.join(
+            [shop.name, model, f'seed {seed}']
+            + [
+                f'{v}'
+                for v in label.values()
+                if isinstance(v, str | int | float)
+            ]
+        )
+        if identity(label | key(shop, model, settings, seed)) in done:
+            print(f'{title}: there already')
+            continue
+        row, users = run(shop, model, settings, seed, work, also)
+        if test:
+            records.write_users(records.users_path(path, row), users)
+        else:
+            row.pop('test')
+        records.append(path, label | row)
+        print(
+            f'{title}: validation Recall@20 '
+            f'{row["validation"]["recall@20"]:.4f}',
+            *(f'{k} {row[k]:.0f}' for k in ('epochs', 'seconds') if k in row),
+            flush=True,
+        )
 
 
 def parse_settings(values: list[str]) -> dict[str, Any]:
@@ -176,22 +241,8 @@ def main(argv: list[str] | None = None) -> None:
         trials = records.read(args.tuned)
         tuned = records.best(trials, shop.name, shop.inputs, args.model)
         settings = tuned | settings
-    done = {records.key_of(row) for row in records.read(args.out)}
-    # Scorers are the same with every seed.
-    for seed in range(args.seeds if args.model in MODELS else 1):
-        name = records.key_of(key(shop, args.model, settings, seed))
-        if name in done:
-            print(f'{shop.name}, {args.model}, seed {seed}: there already')
-            continue
-        row, users = run(shop, args.model, settings, seed, args.work)
-        records.write_users(records.users_path(args.out, row), users)
-        records.append(args.out, row)
-        print(
-            f'{shop.name}, {args.model}, seed {seed}: validation Recall@20 '
-            f'{row["validation"]["recall@20"]:.4f}',
-            *(f'{k} {row[k]:.0f}' for k in ('epochs', 'seconds') if k in row),
-            flush=True,
-        )
+    seeds = range(args.seeds)
+    fill(args.out, shop, args.model, settings, seeds, args.work)
 
 
 if __name__ == '__main__':

@@ -13,8 +13,10 @@ from pyg_sea.recommend import Scorer
 from pyg_sea.transforms import model_inputs
 
 from .bpr_mf import BPRMF
+from .controls import MispairedSEA, SplitBeforeSEA
 from .lightgcn import LightGCN
 from .mgcn import MGCN
+from .plugged import FREEDOMSeparate, LightGCNSeparate, VBPRSeparate
 
 
 def popularity(data: HeteroData) -> Scorer:
@@ -45,7 +47,23 @@ MODELS: dict[str, Callable[..., Recommender]] = {
     'sea_no_losses': partial(SEA, alpha=0.0, beta=0.0),
     'sea_paper': SEA.paper,
     'released_sea': ReleasedSEA,
+    'vbpr_separate': VBPRSeparate,
+    'freedom_separate': FREEDOMSeparate,
+    'lightgcn_separate': LightGCNSeparate,
+    'sea_split_before': SplitBeforeSEA,
+    'sea_mispaired': MispairedSEA,
 }
+
+#: Recommenders with separate learning, and without.
+PLUGGED: dict[str, str] = {
+    'vbpr_separate': 'vbpr',
+    'freedom_separate': 'freedom',
+    'lightgcn_separate': 'lightgcn',
+}
+
+#: Not recommenders to choose from, but what `controls.py` holds against
+#: `sea`, with its settings.
+CONTROLS = ('sea_split_before', 'sea_mispaired')
 
 #: How models are trained unless `--set` says otherwise.
 TRAIN: dict[str, Any] = {

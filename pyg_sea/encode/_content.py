@@ -1,0 +1,79 @@
+"""What an item holds, as a hash."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+
+class MissingItemError(Exception):
+    """There is nothing to encode; the message says why."""
+
+
+def hash_file(path: Path) -> bytes:
+    """Return the SHA-256 sum of a file."""
+    digest = hashlib.sha256()
+    with path.open('rb') as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.digest()
+
+
+def content_of(value: Any) -> bytes:
+    """Return 32 bytes that tell the contents of an item from any others.
+
+    Raises a `MissingItemError` if it has none, and a `TypeError` if they
+    cannot be told.
+    """
+    kind, parts = _parts(value)
+    digest = hashlib.sha256(f'{kind} {len(parts)}'.encode())
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.digest()
+
+
+def _parts(value: Any) -> tuple[str, list[Any]]:
+    if isinstance(value, str):
+        if not value.strip():
+            raise MissingItemError('empty')
+        try:
+            return 'text', [value.encode()]
+        except UnicodeEncodeError as error:
+            raise MissingItemError('no valid Unicode') from error
+    if isinstance(value, bytes):
+        if not value:
+            raise MissingItemError('empty')
+        return 'bytes', [value]
+    if isinstance(value, Path):
+        return 'file', [_file(value)]
+    if isinstance(value, Tensor):
+        raw = value.detach().cpu().contiguous().reshape(-1)
+        kind = f'tensor {value.dtype} {tuple(value.shape)}'
+        return kind, [raw.view(torch.uint8).numpy()]
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        kind = f'array {value.dtype.str} {value.shape}'
+        return kind, [np.ascontiguousarray(value).tobytes()]
+    if isinstance(value, list | tuple):
+        return 'list', [content_of(item) for item in value]
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        raise MissingItemError('no value')
+    if isinstance(value, bool | int | float | np.number | np.bool_):
+        return f'number {type(value).__name__}', [repr(value).encode()]
+    raise TypeError(
+        f'no contents of type {type(value).__name__} can be told apart'
+    )
+
+
+def _file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size == 0:
+            raise MissingItemError('empty file')
+        return hash_file(path)
+    except FileNotFoundError as error:
+        raise MissingItemError('no such file') from error
+    except OSError as error:
+        raise MissingItemError(error.strerror or 'cannot be read') from error
