@@ -63,14 +63,18 @@ def parts(
     """
     num_items, out = model.num_items, encoders(model, kind)
     num_nodes = model.num_users + num_items
-    width = model.encoder.out_channels * len(model.modalities)
+    width = sum(model.encoder.blocks.values())
     K = model.encoder.K
     out['propagate'] = hops(num_nodes, 2 * edges, width, 2 * K)
     out['similar items'] = hops(num_items, item_edges, width, 2)
     # Forward a row is read and written, backward two are read, one written.
     out['unit rows'] = Part(0, 5 * num_nodes * width * 4)
-    drawn = min(model.ranking.loss.num_negatives or num_items, num_items)
+    ranking = model.ranking.loss
+    drawn = min(ranking.num_negatives or num_items, num_items)
     out['rank'] = product(batch, width, drawn, 3, kind, False)
+    if ranking.reverse > 0:
+        drawn = min(ranking.num_negatives or batch, batch)
+        out['rank users'] = product(batch, width, drawn, 3, kind, False)
 
     splits = [*model.separate.splits.values()]
     generic = splits[0].generic_channels
@@ -103,7 +107,7 @@ def bound(
     step = parts(model, edges, item_edges, loader.batch_size, kind)
     total = sum(part.seconds() for part in step.values())
     users = data['held_out'][0].unique().numel()
-    width = model.encoder.out_channels * len(model.modalities)
+    width = sum(model.encoder.blocks.values())
     # Embeddings, and scores that are written and looked at once.
     scores = product(users, width, model.num_items, 1, kind, False)
     moved = scores.bytes + 2 * 4 * users * model.num_items

@@ -9,10 +9,19 @@ from torch_geometric.typing import Adj, OptTensor
 
 from .adjacency import AdjacencyCache, propagation_dtype
 from .conv import ModalGCNConv
-from .distributed import gather_rows, share, share_sizes, world_size
+from .distributed import (
+    broadcast,
+    gather_rows,
+    share,
+    share_sizes,
+    world_size,
+)
 from .hop_sum import hop_sum
 from .modality import check_channels, check_modal_x, modality_key
 from .unit_rows import unit_rows
+
+# The block of the items' own vectors, beside those of the modalities.
+ID = 'id'
 
 
 class ModalGraphEncoder(Module):
@@ -40,15 +49,24 @@ class ModalGraphEncoder(Module):
             taken as already normalized. With :obj:`True` they are normalized
             and brought to CSR once, as long as the same tensors come.
             (default: :obj:`True`)
+        num_items (int, optional): If given, each of :math:`I` items has a
+            free vector too, and users a further row for it: one more block,
+            :obj:`"id"`, after those of the modalities. (default: :obj:`None`)
+        id_channels (int, optional): The size :math:`C` of that block. If set
+            to :obj:`None`, is :obj:`out_channels`. (default: :obj:`None`)
+        id_dropout (float, optional): The share of items that go without
+            their vector in a training step, so that features learn to do
+            without it. (default: :obj:`0.0`)
 
     Shapes:
         - **input:** raw item features :math:`(I, F_m)` per modality,
           edge indices :math:`(2, |\mathcal{E}|)` over :math:`U + I` nodes,
           users first, both directions, or a sparse matrix,
           edge weights :math:`(|\mathcal{E}|)` *(optional)*
-        - **output:** user rows :math:`(U, M D)` for :math:`M` modalities, or
-          :math:`(B, M D)` of the users asked for,
-          and a dictionary of item rows :math:`(I, D)`
+        - **output:** user rows :math:`(U, M D + C)` for :math:`M` modalities,
+          or :math:`(B, M D + C)` of the users asked for, and a dictionary
+          of item rows :math:`(I, D)`, and :math:`(I, C)` of the block
+          :obj:`"id"`; :math:`C = 0` without it
 
     Raises:
         ValueError: If a size is out of range or the input does not fit.
@@ -72,11 +90,28 @@ class ModalGraphEncoder(Module):
         hidden_channels: int | None = None,
         K: int = 2,
         normalize: bool = True,
+        num_items: int | None = None,
+        id_channels: int | None = None,
+        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
 
-        self.num_users = num_users
         self.in_channels = check_channels(in_channels)
+        if num_items is not None and ID in self.in_channels:
+            raise ValueError(
+                f"a modality is called '{ID}', as the items' own vectors are "
+                'in ModalGraphEncoder: rename it, or leave those away'
+            )
+        if not 0 <= id_dropout < 1:
+            raise ValueError(
+                f"'id_dropout' needs to be in [0, 1) (got {id_dropout})"
+            )
+        size = out_channels if id_channels is None else id_channels
+        if num_items is not None and size < 1:
+            raise ValueError(
+                f"'id_channels' needs to be positive (got {size})"
+            )
+        self.num_users = num_users
         self.modalities = list(self.in_channels)
         self.out_channels = out_channels
         self.K = K
@@ -90,24 +125,34 @@ class ModalGraphEncoder(Module):
             }
         )
         num_modalities = len(self.modalities)
+        self.blocks = dict.fromkeys(self.modalities, out_channels)
         self.user_embedding = Parameter(
             torch.empty(num_modalities, num_users, out_channels)
         )
-        self.user_weight = Parameter(torch.empty(num_users, num_modalities))
+        self.item_embedding: Parameter | None = None
+        if num_items is not None:
+            self.blocks[ID] = size
+            self.item_embedding = Parameter(torch.empty(num_items, size))
+            self.user_id_embedding = Parameter(torch.empty(num_users, size))
+        self.id_dropout = id_dropout
+        self.user_weight = Parameter(torch.empty(num_users, len(self.blocks)))
         self._adjacency = AdjacencyCache(normalize)
 
-        self._reset_users()
+        self._reset_embeddings()
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
         for name in self.modalities:
             self._conv(name).reset_parameters()
-        self._reset_users()
+        self._reset_embeddings()
 
     @torch.no_grad()
-    def _reset_users(self) -> None:
+    def _reset_embeddings(self) -> None:
         for weight in self.user_embedding:
             xavier_normal_(weight)
+        if self.item_embedding is not None:
+            xavier_normal_(self.item_embedding)
+            xavier_normal_(self.user_id_embedding)
         xavier_normal_(self.user_weight)
         self.user_weight.copy_(self.user_weight.softmax(dim=-1))
 
@@ -119,7 +164,7 @@ class ModalGraphEncoder(Module):
         users: OptTensor = None,
         sync: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        r"""Returns the rows of users, and of items per modality.
+        r"""Returns the rows of users, and of items per block.
 
         Args:
             modal_x (dict[str, torch.Tensor]): Raw item features per
@@ -135,7 +180,9 @@ class ModalGraphEncoder(Module):
                 handed the others. All of them have to call.
                 (default: :obj:`False`)
         """
-        check_modal_x(modal_x, self.modalities)
+        ids = self.item_embedding
+        known = None if ids is None else ids.size(0)
+        check_modal_x(modal_x, self.modalities, known)
         num_items = modal_x[self.modalities[0]].size(0)
         sync = sync and world_size() > 1
         own = share(num_items) if sync else slice(None)
@@ -148,6 +195,8 @@ class ModalGraphEncoder(Module):
             rows = gather_rows(torch.cat([*x_item.values()], dim=-1), sizes)
             parts = rows.split(self.out_channels, dim=-1)
             x_item = dict(zip(self.modalities, parts))
+        if ids is not None:
+            x_item[ID] = self._own_vectors(ids, sync)
         return self.propagate(x_item, edge_index, edge_weight, users)
 
     def propagate(
@@ -157,12 +206,12 @@ class ModalGraphEncoder(Module):
         edge_weight: OptTensor = None,
         users: OptTensor = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        r"""Returns the rows of users, and of items per modality, given what
-        the item encoders return.
+        r"""Returns the rows of users, and of items per block, given those of
+        items before the first hop.
 
         Args:
-            x_item (dict[str, torch.Tensor]): Encoded items per modality,
-                :math:`(I, D)`.
+            x_item (dict[str, torch.Tensor]): Encoded items per modality, and
+                their own vectors if there are any, :math:`(I, D)`.
             edge_index (torch.Tensor or SparseTensor): The interactions.
             edge_weight (torch.Tensor, optional): One weight per interaction.
                 (default: :obj:`None`)
@@ -173,6 +222,9 @@ class ModalGraphEncoder(Module):
         item = torch.stack([x_item[name] for name in self.modalities], dim=1)
         user = self.user_embedding.transpose(0, 1)
         h = unit_rows(torch.cat([user, item])).flatten(1)
+        if self.item_embedding is not None:
+            own = torch.cat([self.user_id_embedding, x_item[ID]])
+            h = torch.cat([h, unit_rows(own)], dim=1)
 
         dtype = propagation_dtype(h)
         adj = self._adjacency(edge_index, edge_weight, h.size(0), dtype)
@@ -189,10 +241,10 @@ class ModalGraphEncoder(Module):
         if users is not None:
             x_user = x_user.index_select(0, users)
             weight = weight.index_select(0, users)
-        x_user = x_user.unflatten(1, (-1, self.out_channels))
-        x_user = (x_user * weight.unsqueeze(-1)).flatten(1)
-        parts = x.split(self.out_channels, dim=-1)
-        return x_user, dict(zip(self.modalities, parts))
+        sizes = [*self.blocks.values()]
+        rows = zip(x_user.split(sizes, dim=1), weight.split(1, dim=1))
+        x_user = torch.cat([row * w for row, w in rows], dim=1)
+        return x_user, dict(zip(self.blocks, x.split(sizes, dim=1)))
 
     def encode_items(self, modal_x: Mapping[str, Tensor]) -> dict[str, Tensor]:
         r"""Returns item rows by their features alone, as of items without
@@ -207,6 +259,13 @@ class ModalGraphEncoder(Module):
             name: unit_rows(self._conv(name).encode_items(modal_x[name]))
             for name in self.modalities
         }
+
+    def _own_vectors(self, weight: Tensor, sync: bool) -> Tensor:
+        if not self.training or self.id_dropout == 0:
+            return weight
+        draw = torch.rand(weight.size(0), 1, device=weight.device)
+        draw = broadcast(draw) if sync else draw
+        return weight * (draw >= self.id_dropout)
 
     def _conv(self, name: str) -> ModalGCNConv:
         return cast(ModalGCNConv, self.convs[modality_key(name)])

@@ -131,6 +131,7 @@ class SeparateLearning(Module):
         self.modalities = list(self.in_channels)
         if generic_channels is None:
             generic_channels = min(self.in_channels.values()) // 2
+        self.generic_channels = generic_channels
         if distance not in ('club', 'negative_l2'):
             raise ValueError(
                 f"'distance' needs to be 'club' or 'negative_l2' "

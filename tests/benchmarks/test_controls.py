@@ -143,8 +143,9 @@ def test_split_before_the_graph(shop, mode):
     model = make(shop, 'sea_split_before', **weights)
     sea = make(shop, 'sea', **weights)
     inputs = model_inputs(shop.data)
-    out = model.get_embedding(**inputs)
-    torch.testing.assert_close(out, sea.get_embedding(**inputs))
+    out = model.eval().get_embedding(**inputs)
+    torch.testing.assert_close(out, sea.eval().get_embedding(**inputs))
+    model.train(), sea.train()
 
     before = model.encoder.encode_items(inputs['modal_x'])
     _, extra, more = model.before(before)

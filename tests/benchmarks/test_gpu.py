@@ -56,6 +56,8 @@ def run(*args):
             'ranking_kwargs': {'num_negatives': 32},
         },
         {'ranking_kwargs': {'num_negatives': None}, 'num_anchors': None},
+        {'id_channels': 0},
+        {'ranking_kwargs': {'reverse': 0.0}},
     ],
 )
 def test_operations_are_those_that_torch_counts(kwargs):
@@ -73,11 +75,13 @@ def test_operations_are_those_that_torch_counts(kwargs):
 def test_bound_in_closed_form():
     data, model, loader = setup()
     parts = bound.parts(model, 600, 3_000, BATCH, 'tf32')
-    # 60 + 150 nodes of 36 channels, 2 hops there and back, 1,200 entries.
-    assert parts['propagate'].flops == 4 * 2 * 1_200 * 36
-    moved = 3 * 210 * 36 * 4 + 1_200 * (4 + 4) + 210 * 4
+    # 60 + 150 nodes of 164 channels, 2 hops there and back, 1,200 entries.
+    assert parts['propagate'].flops == 4 * 2 * 1_200 * 164
+    moved = 3 * 210 * 164 * 4 + 1_200 * (4 + 4) + 210 * 4
     assert parts['propagate'].bytes == 4 * moved
-    assert parts['similar items'].flops == 2 * 2 * 3_000 * 36
+    assert parts['similar items'].flops == 2 * 2 * 3_000 * 164
+    # All users of a batch against all.
+    assert parts['rank users'].flops == 3 * 2 * BATCH * 164 * BATCH
     # Two passes over the features, the layer and what it returns.
     moved = 150 * 24 + 24 * 48 + 150 * 48
     assert parts['encode/image/0'] == (
@@ -98,7 +102,7 @@ def test_bound_in_closed_form():
     )
     assert out['epoch'] == pytest.approx(out['step'] * 600 / BATCH)
     users = data['held_out'][0].unique().numel()
-    scores = (users * 36 + 36 * 150 + 2 * users * 150) * 4
+    scores = (users * 164 + 164 * 150 + 2 * users * 150) * 4
     assert out['evaluation'] > scores / bound.BANDWIDTH
     assert out['evaluation'] < out['step']
 

@@ -116,23 +116,29 @@ class SeparateStep(nn.Module):
 class SoftmaxStep(nn.Module):
     """Users that choose among 30 items; every process draws by itself."""
 
-    def __init__(self, num_negatives, limit):
+    def __init__(self, num_negatives, reverse=0.5, named=True, limit=2**21):
         super().__init__()
         self.lin = nn.Linear(6, 4)
         self.items = nn.Parameter(torch.randn(30, 4))
-        self.loss = SampledSoftmaxLoss(0.3, num_negatives, sync=True)
+        self.loss = SampledSoftmaxLoss(0.3, num_negatives, reverse, sync=True)
+        self.named = named
         self.limit = limit
 
-    def forward(self, rows, targets):
+    def forward(self, rows, targets, users):
         torch.manual_seed(8 + rank())
+        users = users if self.named else None
         with mock.patch.dict(MAX_SIMILARITIES, cpu=self.limit):
-            return self.loss(self.lin(rows), self.items, targets), {}
+            return self.loss(self.lin(rows), self.items, targets, users), {}
 
 
 SOFTMAX = {
-    'softmax': (7, 2**21),
-    'softmax, all items': (None, 2**21),
-    'softmax, chunked': (None, 7 * 30),
+    'softmax': {'num_negatives': 7},
+    'softmax, all items': {'num_negatives': 50, 'reverse': 2.0},
+    'softmax, all': {'num_negatives': None},
+    'softmax, items alone': {'num_negatives': 7, 'reverse': 0.0},
+    'softmax, all different': {'num_negatives': None, 'named': False},
+    'softmax, drawn, all different': {'num_negatives': 7, 'named': False},
+    'softmax, chunked': {'num_negatives': None, 'limit': 7 * 30},
 }
 
 
@@ -145,15 +151,31 @@ class ModelStep(nn.Module):
         return self.model.loss(triplets=triplets, **inputs)
 
 
+class DrawingStep(ModelStep):
+    """Every process draws by itself."""
+
+    def forward(self, inputs, triplets):
+        torch.manual_seed(8 + rank())
+        return super().forward(inputs, triplets)
+
+
 def models():
     sizes = {'image': 12, 'text': 6}
     wide = {**sizes, 'v1.5': 9}
     club_kwargs = {'num_steps': 3}
-    small = {'hidden_channels': 8, 'num_anchors': None}
+    small = {'hidden_channels': 8, 'num_anchors': None, 'id_channels': 6}
     return {
         'SEA': SEA(7, 53, sizes, **small, alpha=0.3, beta=0.2),
         'SEA, 3 modalities': SEA(
             *(7, 53, wide), **small, mode='linear', symmetric=True
+        ),
+        'SEA, no dropout': SEA(7, 53, sizes, **small, id_dropout=0.0),
+        'SEA, no ids': SEA(7, 53, sizes, **{**small, 'id_channels': 0}),
+        'SEA, drawn': SEA(
+            *(7, 53, sizes),
+            **small,
+            id_dropout=0.5,
+            ranking_kwargs={'num_negatives': 5},
         ),
         'SEA.paper': SEA.paper(
             *(7, 53, sizes), hidden_channels=8, club_kwargs=club_kwargs
@@ -236,16 +258,18 @@ def outcomes(wrap=lambda step: step):
     torch.manual_seed(0)
     found['not synced'] = outcome(Step('solo', sync=False), wrap, rows, None)
 
-    targets = torch.arange(101)[own_rows(sizes)] % 30
-    for name, args in SOFTMAX.items():
+    pairs = torch.arange(101)[own_rows(sizes)]
+    for name, kwargs in SOFTMAX.items():
         torch.manual_seed(0)
-        found[name] = outcome(SoftmaxStep(*args), wrap, rows, targets)
+        args = pairs % 30, pairs % 37
+        found[name] = outcome(SoftmaxStep(**kwargs), wrap, rows, *args)
 
     torch.manual_seed(0)
     for name, model in models().items():
         inputs, triplets = catalogue(model.modalities)
         own = own_rows(TRIPLETS[world_size()])
-        step = ModelStep(model)
+        step = DrawingStep if name == 'SEA, drawn' else ModelStep
+        step = step(model)
         found[name] = outcome(step, wrap, inputs, triplets[:, own])
     return found
 
@@ -256,6 +280,7 @@ NAMES = [
     *('separate', 'separate, negative L2'),
     *SOFTMAX,
     *('SEA', 'SEA, 3 modalities', 'SEA.paper', 'SEA, negative L2'),
+    *('SEA, no dropout', 'SEA, no ids', 'SEA, drawn'),
     'FREEDOM',
 ]
 
@@ -560,7 +585,7 @@ def test_one_process_alone_does_not_wait(world):
     assert out['metrics'] == evaluate(
         EmbeddingScorer(user, item), held_out, train
     )
-    assert out['embedding'].shape == (60, 16)
+    assert out['embedding'].shape == (60, 22)
     assert float(out['loss']) == pytest.approx(math.log(2))
 
 

@@ -56,3 +56,153 @@ def test_rows_of_some_users():
     some, same = encoder(modal_x, edge_index, users=users)
     torch.testing.assert_close(some, everybody[users])
     torch.testing.assert_close(same, items)
+
+
+def normalized_adjacency():
+    adj = torch.zeros(7, 7)
+    adj[EDGE_INDEX[1], EDGE_INDEX[0]] = 1.0
+    scale = torch.where(adj.sum(1) > 0, adj.sum(1), torch.inf).rsqrt()
+    return scale[:, None] * adj * scale
+
+
+def encoder_with_ids(num_items=4, **kwargs):
+    return ModalGraphEncoder(
+        3, SIZES, out_channels=8, num_items=num_items, **kwargs
+    )
+
+
+@pytest.mark.parametrize('id_channels', [None, 5])
+def test_ids_are_one_more_block(modal_x, id_channels):
+    encoder = encoder_with_ids(id_channels=id_channels)
+    assert encoder.blocks == {'image': 8, 'type': 8, 'id': id_channels or 8}
+    assert encoder.modalities == ['image', 'type']
+    users = [*encoder.user_embedding, encoder.user_id_embedding]
+    adj = normalized_adjacency()
+    x_user, x_item = encoder(modal_x, EDGE_INDEX)
+    assert list(x_item) == list(encoder.blocks)
+    for i, name in enumerate(encoder.blocks):
+        rows = (
+            encoder.item_embedding
+            if name == 'id'
+            else encoder.convs[f'x_{name}'].mlp(modal_x[name])
+        )
+        h = F.normalize(torch.cat([users[i], rows]))
+        out = h + adj @ h + adj @ adj @ h
+        weight = encoder.user_weight[:, i : i + 1]
+        block = x_user[:, 8 * i : 8 * i + encoder.blocks[name]]
+        torch.testing.assert_close(block, weight * out[:3])
+        torch.testing.assert_close(x_item[name], out[3:])
+    assert x_user.shape == (3, sum(encoder.blocks.values()))
+
+    users = torch.tensor([2, 0, 2])
+    some, _ = encoder(modal_x, EDGE_INDEX, users=users)
+    torch.testing.assert_close(some, x_user[users])
+
+
+def test_features_alone_have_no_ids(modal_x):
+    out = encoder_with_ids().encode_items(modal_x)
+    assert list(out) == ['image', 'type']
+    new = {name: x[:1] for name, x in modal_x.items()}
+    assert encoder_with_ids().encode_items(new)['image'].shape == (1, 8)
+
+
+def large(num_items, **kwargs):
+    """An encoder, features, and interactions of every second item."""
+    encoder = encoder_with_ids(num_items, **kwargs)
+    modal_x = {m: torch.randn(num_items, size) for m, size in SIZES.items()}
+    items = torch.arange(0, num_items, 2)
+    edges = torch.stack([items % 3, items + 3])
+    return encoder, modal_x, torch.cat([edges, edges.flip(0)], dim=1)
+
+
+NO_EDGES = torch.empty(2, 0, dtype=torch.long)
+
+
+def test_whole_ids_are_dropped_in_training():
+    encoder, modal_x, _ = large(4000, id_dropout=0.3)
+    ids = F.normalize(encoder.item_embedding)
+    # Without interactions, what comes out is what the first hop reads.
+    x_user, x_item = encoder(modal_x, NO_EDGES)
+    dropped = (x_item['id'] == 0).all(dim=1)
+    kept = x_item['id'][~dropped]
+    torch.testing.assert_close(kept, ids[~dropped])
+    share = dropped.double().mean().item()
+    assert share == pytest.approx(0.3, abs=4 * (0.3 * 0.7 / 4000) ** 0.5)
+
+    _, again = encoder(modal_x, NO_EDGES)
+    assert not torch.equal((again['id'] == 0).all(dim=1), dropped)
+
+    user, item = encoder.eval()(modal_x, NO_EDGES)
+    torch.testing.assert_close(item['id'], ids)
+    torch.testing.assert_close(user, x_user)  # They keep all their rows.
+    for name in SIZES:
+        torch.testing.assert_close(item[name], x_item[name])
+
+
+@pytest.mark.parametrize('id_dropout', [0.0, 0.5])
+def test_dropped_ids_get_no_gradient(id_dropout):
+    encoder, modal_x, edge_index = large(40, id_dropout=id_dropout)
+    torch.manual_seed(0)
+    dropped = (encoder(modal_x, NO_EDGES)[1]['id'] == 0).all(dim=1)
+    assert bool(dropped.any()) == (id_dropout > 0)
+    assert not dropped.all()
+
+    torch.manual_seed(0)
+    x_user, x_item = encoder(modal_x, edge_index)
+    (x_user.pow(3).sum() + x_item['id'].pow(3).sum()).backward()
+    grad = encoder.item_embedding.grad
+    assert grad.isfinite().all()
+    assert torch.equal(grad == 0, dropped.unsqueeze(1).expand_as(grad))
+    assert all(p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_dropped_items_still_hear_of_others():
+    encoder, modal_x, edge_index = large(40, id_dropout=0.99)
+    _, x_item = encoder(modal_x, edge_index)
+    assert (x_item['id'].abs().sum(dim=1) > 0)[::2].all()
+
+
+def test_ids_are_reset_and_loaded(modal_x):
+    encoder, other = encoder_with_ids(), encoder_with_ids()
+    other.load_state_dict(encoder.state_dict())
+    assert {'item_embedding', 'user_id_embedding'} <= set(encoder.state_dict())
+    for out, expected in zip(
+        other(modal_x, EDGE_INDEX)[1].values(),
+        encoder(modal_x, EDGE_INDEX)[1].values(),
+    ):
+        assert torch.equal(out, expected)
+
+    other.reset_parameters()
+    for name in ('item_embedding', 'user_id_embedding'):
+        assert not torch.equal(getattr(other, name), getattr(encoder, name))
+    rows = large(4000)[0].item_embedding  # Xavier's normal distribution.
+    assert rows.std().item() == pytest.approx((2 / 4008) ** 0.5, rel=0.05)
+
+
+def test_without_ids_nothing_is_there(modal_x):
+    encoder = ModalGraphEncoder(3, SIZES, id_dropout=0.5)
+    assert encoder.item_embedding is None
+    assert list(encoder.blocks) == encoder.modalities
+    plain = ModalGraphEncoder(3, SIZES)
+    assert encoder.state_dict().keys() == plain.state_dict().keys()
+    assert not any(
+        'id_' in name or 'item' in name for name in plain._parameters
+    )
+    out = [encoder(modal_x, EDGE_INDEX)[0] for _ in range(2)]
+    assert torch.equal(*out)
+
+
+def test_rejects_what_does_not_go_with_ids():
+    with pytest.raises(ValueError, match=r"a modality is called 'id'.*rename"):
+        ModalGraphEncoder(3, {'id': 4}, num_items=5)
+    assert ModalGraphEncoder(3, {'id': 4}, 7).blocks == {'id': 7}
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="'id_channels' needs"):
+            encoder_with_ids(id_channels=size)
+    for share in (-0.1, 1.0, float('nan')):
+        with pytest.raises(ValueError, match="'id_dropout' needs"):
+            encoder_with_ids(id_dropout=share)
+    encoder, modal_x, edge_index = large(40)
+    modal_x = {name: x[:39] for name, x in modal_x.items()}
+    with pytest.raises(ValueError, match='needs 40 rows'):
+        encoder(modal_x, edge_index)

@@ -3,8 +3,16 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import Module
+from torch_geometric.typing import OptTensor
 
-from ..distributed import broadcast, share_of_mean, world_size
+from ..distributed import (
+    broadcast,
+    gather_rows,
+    own_rows,
+    row_sizes,
+    share_of_mean,
+    world_size,
+)
 from ..unit_rows import unit_rows
 from .solo_sim import info_nce, rows_per_chunk
 
@@ -29,11 +37,21 @@ class SampledSoftmaxLoss(Module):
     similarities are worked off in chunks of rows, as those of
     :class:`SoloSimLoss`.
 
+    With :obj:`reverse` the users of the batch compete for the chosen item
+    too, as in contrastive learning of pairs, with
+    :math:`\mathbf{y}_{t_b}` and the :math:`\mathbf{x}_c` of other users in
+    place of :math:`\mathbf{x}_b` and :math:`\mathbf{y}_j`, and at most
+    :math:`K` of them drawn: an item that all users like is not what tells
+    them apart.
+
     Args:
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.2`)
         num_negatives (int, optional): The number :math:`K` of rows to draw;
             :obj:`None` takes all. (default: :obj:`1024`)
+        reverse (float, optional): The weight of users that compete for
+            items, beside items that compete for users.
+            (default: :obj:`0.5`)
         sync (bool, optional): If set to :obj:`True`, the pairs are this
             process's share of a batch: in training mode the mean of the loss
             over the processes of :mod:`torch.distributed` is that of one
@@ -42,17 +60,19 @@ class SampledSoftmaxLoss(Module):
 
     Shapes:
         - **input:** rows of users :math:`(B, D)`, rows of all items
-          :math:`(I, D)`, the chosen items :math:`(B)`
+          :math:`(I, D)`, the chosen items :math:`(B)`, the users
+          :math:`(B)` *(optional)*
         - **output:** a scalar, in nats
 
     Raises:
-        ValueError: If an option is not positive.
+        ValueError: If an option is out of range.
 
     Example:
         >>> import torch
         >>> from pyg_sea.nn import SampledSoftmaxLoss
         >>> x, y = torch.tensor([[1.0, 0.0]]), torch.eye(2)
-        >>> SampledSoftmaxLoss()(x, y, torch.tensor([0]))  # ln(1 + exp(-5))
+        >>> loss = SampledSoftmaxLoss(reverse=0.0)
+        >>> loss(x, y, torch.tensor([0]))  # ln(1 + exp(-5))
         tensor(0.0067)
     """
 
@@ -60,6 +80,7 @@ class SampledSoftmaxLoss(Module):
         self,
         temperature: float = 0.2,
         num_negatives: int | None = 1024,
+        reverse: float = 0.5,
         sync: bool = False,
     ) -> None:
         super().__init__()
@@ -72,11 +93,18 @@ class SampledSoftmaxLoss(Module):
             raise ValueError(
                 f"'num_negatives' needs to be positive (got {num_negatives})"
             )
+        if reverse < 0:
+            raise ValueError(
+                f"'reverse' needs to be at least 0 (got {reverse})"
+            )
         self.temperature = temperature
         self.num_negatives = num_negatives
+        self.reverse = reverse
         self.sync = sync
 
-    def forward(self, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, y: Tensor, target: Tensor, users: OptTensor = None
+    ) -> Tensor:
         r"""Returns the loss.
 
         Args:
@@ -84,35 +112,80 @@ class SampledSoftmaxLoss(Module):
             y (torch.Tensor): Rows of all items :math:`(I, D)`.
             target (torch.Tensor): The item that each user has chosen, its
                 row in :obj:`y`, :math:`(B)`.
+            users (torch.Tensor, optional): The ids of the users :math:`(B)`:
+                with :obj:`reverse`, nobody competes with himself. If set to
+                :obj:`None`, all are different. (default: :obj:`None`)
         """
-        K = self.num_negatives
         synced = self.sync and self.training and world_size() > 1
-        x = unit_rows(x) / self.temperature
-        if self.training and K is not None and y.size(0) > K:
-            index = torch.randint(y.size(0), (K,), device=y.device)
-            index = broadcast(index) if synced else index
-            loss = self._against(x, y, target, index)
-            return share_of_mean(loss) if synced else loss.mean()
+        x = unit_rows(x)
+        chosen = unit_rows(y.index_select(0, target)) / self.temperature
+        loss = self._of_items(x, y, target, chosen, synced)
+        if self.reverse > 0:
+            reverse = self._of_users(x, chosen, users, synced)
+            loss = loss + self.reverse * reverse
+        return share_of_mean(loss) if synced else loss.mean()
 
-        mean = info_nce(x, unit_rows(y), target, rows_per_chunk(y))
-        return share_of_mean(mean.expand(x.size(0))) if synced else mean
-
-    @staticmethod
-    def _against(
-        x: Tensor, y: Tensor, target: Tensor, index: Tensor
+    def _of_items(
+        self,
+        x: Tensor,
+        y: Tensor,
+        target: Tensor,
+        chosen: Tensor,
+        synced: bool,
     ) -> Tensor:
-        positive = (x * unit_rows(y.index_select(0, target))).sum(dim=-1)
-        negative = x @ unit_rows(y.index_select(0, index)).t()
-        negative.masked_fill_(
-            index == target.unsqueeze(-1), torch.finfo(negative.dtype).min
+        K, num_items = self.num_negatives, y.size(0)
+        if not self.training or K is None or num_items <= K:
+            x = x / self.temperature
+            chunk_size = rows_per_chunk(y)
+            mean = info_nce(x, unit_rows(y), target, chunk_size)
+            return mean.expand(x.size(0))
+        index = torch.randint(num_items, (K,), device=y.device)
+        index = broadcast(index) if synced else index
+        others = unit_rows(y.index_select(0, index)) / self.temperature
+        return _against(
+            (x * chosen).sum(dim=-1),
+            x @ others.t(),
+            index == target.unsqueeze(-1),
+            num_items / K,
         )
-        # What all others would add up to.
-        scale = math.log(y.size(0) / index.size(0))
-        negative = negative.logsumexp(dim=-1) + scale
-        return torch.logaddexp(positive, negative) - positive
+
+    def _of_users(
+        self, x: Tensor, chosen: Tensor, users: OptTensor, synced: bool
+    ) -> Tensor:
+        positive = (x * chosen).sum(dim=-1)
+        K, num_rows = self.num_negatives, x.size(0)
+        ids = torch.arange(num_rows, device=x.device)
+        if synced:
+            sizes = row_sizes(x)
+            assert sizes is not None
+            num_rows = sum(sizes)
+            ids = ids + own_rows(sizes).start
+            x = gather_rows(x, sizes)
+        ids = ids if users is None else users
+        all_ids = gather_rows(ids, sizes) if synced else ids
+        if self.training and K is not None and num_rows > K:
+            index = torch.randint(num_rows, (K,), device=x.device)
+            index = broadcast(index) if synced else index
+            x = x.index_select(0, index)
+            all_ids = all_ids.index_select(0, index)
+        return _against(
+            positive,
+            chosen @ x.t(),
+            all_ids == ids.unsqueeze(-1),
+            num_rows / x.size(0) if num_rows > 0 else 1.0,
+        )
 
     def __repr__(self) -> str:
         return (
             f'{self.__class__.__name__}(temperature={self.temperature}, '
-            f'num_negatives={self.num_negatives})'
+            f'num_negatives={self.num_negatives}, reverse={self.reverse})'
         )
+
+
+def _against(
+    positive: Tensor, others: Tensor, same: Tensor, scale: float
+) -> Tensor:
+    # `scale`: what all others would add up to, over what those drawn do.
+    others.masked_fill_(same, torch.finfo(others.dtype).min)
+    rest = others.logsumexp(dim=-1) + math.log(scale)
+    return torch.logaddexp(positive, rest) - positive

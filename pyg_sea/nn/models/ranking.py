@@ -65,9 +65,9 @@ class Ranking(Module):
             triplets (torch.Tensor): Local ids of users, positive items and
                 negative items, :math:`(3, B)`.
         """
-        _, *items = triplets
+        users, *items = triplets
         if self.name == 'softmax':
-            return self.loss(x_user, x_item, items[0])
+            return self.loss(x_user, x_item, items[0], users)
         return self.loss(
             *((x_user * x_item.index_select(0, i)).sum(dim=-1) for i in items)
         )

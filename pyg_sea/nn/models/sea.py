@@ -7,13 +7,14 @@ from torch_geometric.typing import Adj, OptTensor
 
 from ..conv import ItemGraphConv
 from ..distributed import share, share_sizes, world_size
-from ..modal_graph_encoder import ModalGraphEncoder
+from ..modal_graph_encoder import ID, ModalGraphEncoder
 from ..modality import check_modal_x
 from ..separate_learning import SeparateLearning
 from ..split import ModalParts
 from .paper import paper_settings
 from .ranking import Ranking
 from .recommender import Recommender
+from .score_terms import ScoreTerms
 
 
 class SEA(Recommender):
@@ -41,9 +42,11 @@ class SEA(Recommender):
     (eq. 18-19). A score :math:`\mathbf{e}_u^\top \mathbf{e}_i` is thus a sum
     of one term per modality and part. The paper ranks by :class:`BPRLoss`;
     here :class:`SampledSoftmaxLoss` is the default, and rows are brought to
-    unit length for it. Items have no parameters of their own: an item that
-    was not there in training is placed by its features, see
-    :meth:`get_item_embedding`.
+    unit length for it. The paper's items have no parameters of their own.
+    Here each has a free vector beside those of its modalities, a term of the
+    score as they are (:attr:`blocks` tells which columns), and in every step
+    some items go without: one that was not there in training is placed by its
+    features alone, see :meth:`get_item_embedding`.
 
     Args:
         num_users (int): The number of users :math:`U`.
@@ -70,12 +73,17 @@ class SEA(Recommender):
             (default: :obj:`0.0003`)
         num_anchors (int, optional): Items that :class:`SoloSimLoss` draws
             per training step, ranked against all items; :obj:`None` takes
-            all. (default: :obj:`2048`)
+            all. (default: :obj:`512`)
         ranking (str, optional): :obj:`"softmax"` for
             :class:`SampledSoftmaxLoss`, or :obj:`"bpr"` for
             :class:`BPRLoss`. (default: :obj:`"softmax"`)
         ranking_kwargs (dict[str, Any], optional): Arguments of
             :class:`SampledSoftmaxLoss`. (default: :obj:`None`)
+        id_channels (int, optional): The size :math:`C` of items' own vectors;
+            with :obj:`0` they have none, and no parameters.
+            (default: :obj:`128`)
+        id_dropout (float, optional): The share of items that go without
+            their own vector in a training step. (default: :obj:`0.1`)
         normalize (bool, optional): If set to :obj:`False`, interactions are
             taken as already normalized. With :obj:`True` they are normalized
             and brought to CSR once, as long as the same tensors come.
@@ -91,7 +99,7 @@ class SEA(Recommender):
 
     Shapes:
         - **input:** as of :class:`Recommender`
-        - **output:** embeddings :math:`(U + I, M D)` for :math:`M`
+        - **output:** embeddings :math:`(U + I, M D + C)` for :math:`M`
           modalities
 
     Raises:
@@ -110,7 +118,7 @@ class SEA(Recommender):
         >>> list(terms)
         ['softmax', 'align/text-image', 'distance/image', 'distance/text']
         >>> model.get_embedding(modal_x, edge_index).shape
-        torch.Size([203, 128])
+        torch.Size([203, 256])
         >>> model.eval().recommend(modal_x, edge_index, k=5).shape
         torch.Size([3, 5])
     """
@@ -127,9 +135,11 @@ class SEA(Recommender):
         mode: str = 'slice',
         alpha: float = 0.03,
         beta: float = 0.0003,
-        num_anchors: int | None = 2048,
+        num_anchors: int | None = 512,
         ranking: str = 'softmax',
         ranking_kwargs: dict[str, Any] | None = None,
+        id_channels: int = 128,
+        id_dropout: float = 0.1,
         normalize: bool = True,
         sync: bool = True,
         **kwargs: Any,
@@ -148,6 +158,9 @@ class SEA(Recommender):
             encoder_channels,
             num_layers,
             normalize,
+            num_items if id_channels else None,
+            id_channels,
+            id_dropout,
         )
         self.separate = SeparateLearning(
             dict.fromkeys(self.encoder.modalities, hidden_channels),
@@ -194,6 +207,25 @@ class SEA(Recommender):
         r"""The names of the modalities, in order."""
         return self.encoder.modalities
 
+    @property
+    def blocks(self) -> dict[tuple[str, str], slice]:
+        r"""The columns of an embedding that belong to each modality and part,
+        and those of the items' own vectors, :obj:`("id", "unique")`. A score
+        is the sum of the inner products over blocks.
+        """
+        out, start = {}, 0
+        for name, size in self.encoder.blocks.items():
+            generic = 0
+            if name in self.modalities:
+                generic = self.separate.generic_channels
+            for part, width in zip(
+                ('generic', 'unique'), (generic, size - generic)
+            ):
+                if width > 0:
+                    out[name, part] = slice(start, start + width)
+                    start += width
+        return out
+
     def get_embedding(
         self,
         modal_x: Mapping[str, Tensor],
@@ -202,14 +234,33 @@ class SEA(Recommender):
         item_edge_index: Adj | None = None,
         item_edge_weight: OptTensor = None,
     ) -> Tensor:
-        r"""Returns the embedding of all nodes, :math:`(U + I, M D)`: per
-        modality a block of :math:`D` channels, items as (generic, unique).
-        The arguments are those of :class:`Recommender`.
+        r"""Returns the embedding of all nodes: per modality a block of
+        :math:`D` channels, items as (generic, unique), and one of items' own
+        vectors, see :attr:`blocks`. The arguments are those of
+        :class:`Recommender`.
         """
-        x_user, parts = self._encode(modal_x, edge_index, edge_weight)
-        x_item = self._join(parts, item_edge_index, item_edge_weight)
+        x_user, parts, own = self._encode(modal_x, edge_index, edge_weight)
+        x_item = self._join(parts, own, item_edge_index, item_edge_weight)
         out = torch.cat([x_user, x_item])
         return self.ranking.rows(out)
+
+    def get_terms(
+        self,
+        modal_x: Mapping[str, Tensor],
+        edge_index: Adj,
+        edge_weight: OptTensor = None,
+        item_edge_index: Adj | None = None,
+        item_edge_weight: OptTensor = None,
+    ) -> ScoreTerms:
+        r"""Returns the rows of :meth:`get_embedding` with those of items in
+        two terms, their own and what their neighbors add. The arguments are
+        those of :class:`Recommender`.
+        """
+        x_user, parts, own = self._encode(modal_x, edge_index, edge_weight)
+        x = self._join(parts, own, None, None)
+        joined = self.item_conv(x, item_edge_index, item_edge_weight)
+        unit = self.ranking.name == 'softmax'
+        return ScoreTerms.of(x_user, x, joined - x, unit)
 
     def get_item_embedding(
         self,
@@ -218,8 +269,8 @@ class SEA(Recommender):
         item_edge_weight: OptTensor = None,
     ) -> Tensor:
         r"""Returns the embedding of items by their features alone, without
-        interactions, :math:`(N, M D)`: for items that were not there in
-        training, any number of them.
+        interactions or vectors of their own (zeros): for items that were not
+        there in training, any number :math:`N` of them.
 
         Args:
             modal_x (dict[str, torch.Tensor]): Raw item features per
@@ -230,7 +281,11 @@ class SEA(Recommender):
                 (default: :obj:`None`)
         """
         parts = self.separate.split(self.encoder.encode_items(modal_x))
-        out = self._join(parts, item_edge_index, item_edge_weight)
+        own: OptTensor = None
+        if self.encoder.item_embedding is not None:
+            first = next(iter(parts.values())).generic
+            own = first.new_zeros(first.size(0), self.encoder.blocks[ID])
+        out = self._join(parts, own, item_edge_index, item_edge_weight)
         return self.ranking.rows(out)
 
     def get_parts(
@@ -260,16 +315,16 @@ class SEA(Recommender):
         arguments are those of :meth:`Recommender.loss`.
         """
         sync = self.sync and self.training and world_size() > 1
-        x_user, parts = self._encode(
+        x_user, parts, own = self._encode(
             modal_x, edge_index, edge_weight, triplets[0], sync
         )
-        x_item = self._join(parts, item_edge_index, item_edge_weight)
+        x_item = self._join(parts, own, item_edge_index, item_edge_weight)
         rank = self.ranking(x_user, x_item, triplets)
         sizes = share_sizes(self.num_items) if sync else None
         if sync:
-            own = share(self.num_items)
+            rows = share(self.num_items)
             for name, (generic, unique) in parts.items():
-                parts[name] = ModalParts(generic[own], unique[own])
+                parts[name] = ModalParts(generic[rows], unique[rows])
         separate, terms = self.separate.loss(parts, sizes)
         return rank + separate, {self.ranking.name: rank, **terms}
 
@@ -280,20 +335,26 @@ class SEA(Recommender):
         edge_weight: OptTensor,
         users: OptTensor = None,
         sync: bool = False,
-    ) -> tuple[Tensor, dict[str, ModalParts]]:
+    ) -> tuple[Tensor, dict[str, ModalParts], OptTensor]:
         check_modal_x(modal_x, self.modalities, self.num_items)
         x_user, x_item = self.encoder(
             modal_x, edge_index, edge_weight, users, sync
         )
-        return x_user, self.separate.split(x_item)
+        own: OptTensor = None
+        if self.encoder.item_embedding is not None:
+            own = x_item.pop(ID)
+        return x_user, self.separate.split(x_item), own
 
     def _join(
         self,
         parts: Mapping[str, ModalParts],
+        own: OptTensor,
         item_edge_index: Adj | None,
         item_edge_weight: OptTensor,
     ) -> Tensor:
-        x = torch.cat([part for pair in parts.values() for part in pair], -1)
+        rows = [part for pair in parts.values() for part in pair]
+        rows = rows if own is None else [*rows, own]
+        x = torch.cat(rows, dim=-1)
         return self.item_conv(x, item_edge_index, item_edge_weight)
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ def test_the_model_of_the_paper():
     model = SEA.paper(*SIZES)
 
     assert isinstance(model.ranking.loss, BPRLoss)
+    assert model.encoder.item_embedding is None
     assert model.separate.align.num_anchors is None
     assert model.separate.align.temperature == 0.2
     assert {s.mode for s in model.separate.splits.values()} == {'linear'}
@@ -22,11 +23,15 @@ def test_the_model_of_the_paper():
 
 def test_settings_may_differ():
     settings = paper_settings(
-        alpha=0.1, club_kwargs={'num_steps': 5}, ranking='softmax'
+        alpha=0.1,
+        club_kwargs={'num_steps': 5},
+        ranking='softmax',
+        id_channels=16,
     )
 
     assert settings['alpha'] == 0.1
     assert settings['ranking'] == 'softmax'
+    assert settings['id_channels'] == 16
     assert settings['club_kwargs']['num_steps'] == 5
     assert settings['club_kwargs']['hidden_channels'] == 8
 

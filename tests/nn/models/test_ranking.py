@@ -27,10 +27,31 @@ def test_softmax_over_all_items_is_a_cross_entropy_of_cosines(rows):
     x_user, x_item, (_, pos, _) = rows
     cosine = F.normalize(x_user) @ F.normalize(x_item).t()
 
-    out = Ranking('softmax', num_negatives=None, temperature=0.5)(*rows)
+    ranking = Ranking(
+        'softmax', num_negatives=None, temperature=0.5, reverse=0
+    )
+    out = ranking(*rows)
 
     expected = F.cross_entropy(cosine / 0.5, pos)
     assert out.item() == pytest.approx(expected.item())
+
+
+def test_softmax_is_told_who_the_users_are(rows):
+    x_user, x_item, triplets = rows
+    triplets[0] = torch.tensor([0, 1, 0, 1])
+    ranking = Ranking('softmax', temperature=0.5, reverse=2.0)
+    logit = F.normalize(x_user) @ F.normalize(x_item).t() / 0.5
+    of_items = F.cross_entropy(logit, triplets[1])
+    # Columns: the users of the batch; of two rows of one user, the own one.
+    reverse = logit[:, triplets[1]].t()
+    same = triplets[0] == triplets[0].unsqueeze(1)
+    own = torch.eye(4, dtype=torch.bool)
+    reverse = reverse.masked_fill(same & ~own, -torch.inf)
+    of_users = F.cross_entropy(reverse, torch.arange(4))
+
+    out = ranking(x_user, x_item, triplets)
+
+    torch.testing.assert_close(out, of_items + 2 * of_users)
 
 
 def test_rows_score_as_the_loss_does(rows):

@@ -44,21 +44,29 @@ TRIPLETS = torch.stack([torch.arange(U), torch.arange(U), torch.arange(U) + U])
 
 
 def dense_embedding(model: SEA, inputs) -> Tensor:
-    """Eq. 6-17, one modality after the other, with dense matrices."""
+    """Eq. 6-17, one block after the other, with dense matrices."""
     adj = torch.zeros(U + I, U + I)
     row, col = inputs['edge_index']
     adj[col, row] = inputs.get('edge_weight', torch.ones(len(row)))
     scale = torch.where(adj.sum(1) > 0, adj.sum(1), torch.inf).rsqrt()
     adj = scale[:, None] * adj * scale
     user, item = [], []
-    for i, name in enumerate(model.modalities):
-        mlp = model.encoder.convs[f'x_{name.replace(".", "%2E")}'].mlp
-        user_rows = model.encoder.user_embedding[i]
-        h = torch.cat([user_rows, mlp(inputs['modal_x'][name])])
+    keys = [f'x_{name.replace(".", "%2E")}' for name in model.modalities]
+    user_rows = [*model.encoder.user_embedding]
+    rows = [
+        model.encoder.convs[key].mlp(inputs['modal_x'][name])
+        for key, name in zip(keys, model.modalities)
+    ]
+    splits = [model.separate.splits[key] for key in keys]
+    if model.encoder.item_embedding is not None:
+        rows.append(model.encoder.item_embedding)
+        user_rows.append(model.encoder.user_id_embedding)
+        splits.append(lambda own: [own])
+    for i, (x_item, split) in enumerate(zip(rows, splits)):
+        h = torch.cat([user_rows[i], x_item])
         h = F.normalize(h)
         h = h + adj @ h + adj @ adj @ h
         user.append(model.encoder.user_weight[:, i : i + 1] * h[:U])
-        split = model.separate.splits[f'x_{name.replace(".", "%2E")}']
         item += split(h[U:])
     h = torch.cat(item, dim=1)
     S = torch.zeros(I, I)
@@ -69,10 +77,14 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
     return F.normalize(out) if model.ranking.name == 'softmax' else out
 
 
-@pytest.mark.parametrize('make', [SEA, SEA.paper])
+def without_ids(*args, **kwargs) -> SEA:
+    return SEA(*args, **kwargs, id_channels=0)
+
+
+@pytest.mark.parametrize('make', [SEA, without_ids, SEA.paper])
 @pytest.mark.parametrize('weighted', [False, True])
 def test_embedding_equals_dense_reference(make, weighted):
-    model = make(U, I, SIZES)
+    model = make(U, I, SIZES).eval()
     inputs = with_weights(graph()) if weighted else graph()
     out = model.get_embedding(**inputs)
     expected = dense_embedding(model, inputs)
@@ -85,11 +97,21 @@ def test_embedding_equals_dense_reference(make, weighted):
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('id_channels', [128, 0])
 @pytest.mark.parametrize('ranking', ['softmax', 'bpr'])
-def test_loss_is_the_sum_of_its_terms(ranking):
-    model = SEA(U, I, SIZES, alpha=0.3, beta=0.7, ranking=ranking)
+def test_loss_is_the_sum_of_its_terms(ranking, id_channels):
+    model = SEA(
+        *(U, I, SIZES),
+        alpha=0.3,
+        beta=0.7,
+        ranking=ranking,
+        id_channels=id_channels,
+        id_dropout=0.0,
+    )
     inputs = graph()
-    loss, terms = model.loss(triplets=TRIPLETS, **inputs)
+    triplets = TRIPLETS.clone()
+    triplets[0, 3:5] = 1  # A user may be there more than once.
+    loss, terms = model.loss(triplets=triplets, **inputs)
     assert len(terms) == 1 + 3 + 3
     weights = {ranking: 1.0, 'align': 0.3, 'distance': 0.7}
     expected = sum(
@@ -98,18 +120,19 @@ def test_loss_is_the_sum_of_its_terms(ranking):
     torch.testing.assert_close(loss, expected)
     if ranking == 'softmax':
         user, item = model.get_embedding(**inputs).split([U, I])
-        expected = SampledSoftmaxLoss()(user[TRIPLETS[0]], item, TRIPLETS[1])
+        users, pos, _ = triplets
+        expected = SampledSoftmaxLoss()(user[users], item, pos, users)
         torch.testing.assert_close(terms['softmax'], expected)
         return
 
-    user, pos, neg = TRIPLETS
+    user, pos, neg = triplets
     pairs = torch.stack([torch.cat([user, user]), torch.cat([pos, neg]) + U])
     score = model(edge_label_index=pairs, **inputs).chunk(2)
     torch.testing.assert_close(terms['bpr'], BPRLoss()(*score))
 
 
 def test_scores_equal_the_embedding():
-    model = SEA(U, I, SIZES)
+    model = SEA(U, I, SIZES).eval()
     inputs = graph()
     out = model.get_embedding(**inputs)
     pairs = torch.tensor([[0, 3], [U + 2, U + 9]])
@@ -138,12 +161,12 @@ def test_recommend_is_the_top_of_all_scores():
 
 
 def test_sparse_and_normalized_inputs_agree():
-    model = SEA(U, I, SIZES)
+    model = SEA(U, I, SIZES).eval()
     inputs = graph()
     expected = model.get_embedding(**inputs)
     adjacency = model.encoder._adjacency
     adj, _ = adjacency(inputs['edge_index'], None, U + I, torch.float)
-    sparse = SEA(U, I, SIZES, normalize=False)
+    sparse = SEA(U, I, SIZES, normalize=False).eval()
     sparse.load_state_dict(model.state_dict())
     row, col = inputs['item_edge_index']
     item_adj = to_torch_csr_tensor(torch.stack([col, row]), size=(I, I))
@@ -153,37 +176,163 @@ def test_sparse_and_normalized_inputs_agree():
     torch.testing.assert_close(out, expected)
 
 
-def test_new_items_are_placed_by_their_features():
-    model = SEA(U, I, SIZES).eval()
+@pytest.mark.parametrize('make', [SEA, without_ids, SEA.paper])
+def test_new_items_are_placed_by_their_features(make):
+    model = make(U, I, SIZES).eval()
     inputs = graph()
-    alone = model.get_embedding(
-        inputs['modal_x'], torch.empty(2, 0, dtype=torch.long)
-    )[U:]
+    # As items without interactions, and without a vector of their own.
+    if model.encoder.item_embedding is not None:
+        torch.nn.init.zeros_(model.encoder.item_embedding)
+    no_edges = torch.empty(2, 0, dtype=torch.long)
+    alone = model.get_embedding(inputs['modal_x'], no_edges)[U:]
     out = model.get_item_embedding(inputs['modal_x'])
     torch.testing.assert_close(out, alone)
+    model.reset_parameters()
 
     new = graph(num_items=3)['modal_x']
-    assert model.get_item_embedding(new).shape == (3, 3 * 64)
+    width = 3 * 64 + (128 if make is SEA else 0)
+    out = model.get_item_embedding(new)
+    assert out.shape == (3, width)
+    assert (out[:, 3 * 64 :] == 0).all()
     edge_index = torch.tensor([[0], [1]])
     parts = model.separate.split(model.encoder.encode_items(new))
     smoothed = model.get_item_embedding(new, edge_index)
-    out = model.get_item_embedding(new)
     raw = [
         torch.cat([part[i] for pair in parts.values() for part in pair])
         for i in (0, 1)
     ]
-    torch.testing.assert_close(out[1], F.normalize(raw[1], dim=0))
-    torch.testing.assert_close(smoothed[1], F.normalize(sum(raw), dim=0))
+    raw = [F.pad(row, (0, width - len(row))) for row in raw]
+    for row, expected in [(out, raw[1]), (smoothed, sum(raw))]:
+        if model.ranking.name == 'softmax':
+            expected = F.normalize(expected, dim=0)
+        torch.testing.assert_close(row[1], expected)
 
 
-def test_items_have_no_parameters():
-    small, large = SEA(U, 10, SIZES), SEA(U, 1000, SIZES)
-    assert {n: p.shape for n, p in small.named_parameters()} == {
-        n: p.shape for n, p in large.named_parameters()
+def shapes(model):
+    return {name: p.shape for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize('make', [without_ids, SEA.paper])
+def test_items_have_no_parameters(make):
+    assert shapes(make(U, 10, SIZES)) == shapes(make(U, 1000, SIZES))
+
+
+def test_items_have_one_vector_each():
+    small, large = shapes(SEA(U, 10, SIZES)), shapes(SEA(U, 1000, SIZES))
+    different = {name for name in large if small[name] != large[name]}
+    assert different == {'encoder.item_embedding'}
+    assert large['encoder.item_embedding'] == (1000, 128)
+    # And users one more for it.
+    users = {'encoder.user_id_embedding'}
+    plain = shapes(without_ids(U, 1000, SIZES))
+    assert set(large) - set(plain) == different | users
+    narrow = shapes(SEA(U, 10, SIZES, id_channels=5))
+    assert narrow['encoder.item_embedding'] == (10, 5)
+    assert narrow['encoder.user_id_embedding'] == (U, 5)
+
+
+BLOCKS = [
+    {},
+    {'mode': 'linear'},
+    {'generic_channels': 20},
+    {'id_channels': 7},
+    {'id_channels': 0},
+    {'id_channels': 0, 'generic_channels': 20},
+    {'ranking': 'bpr'},
+]
+
+
+@pytest.mark.parametrize('kwargs', BLOCKS)
+def test_score_is_a_sum_over_blocks(kwargs):
+    model = SEA(U, I, SIZES, **kwargs).eval()
+    inputs = with_weights(graph())
+    out = model.get_embedding(**inputs)
+    names = [(m, p) for m in SIZES for p in ('generic', 'unique')]
+    if kwargs.get('id_channels', 128):
+        names.append(('id', 'unique'))
+    assert list(model.blocks) == names
+    columns = torch.arange(out.size(1))
+    slices = list(model.blocks.values())
+    assert torch.equal(torch.cat([columns[s] for s in slices]), columns)
+
+    user, item = out.split([U, I])
+    terms = [user[:, s] @ item[:, s].t() for s in slices]
+    torch.testing.assert_close(torch.stack(terms).sum(0), user @ item.t())
+    pairs = torch.tensor([[0, 3], [U + 2, U + 9]])
+    score = torch.stack(
+        [sum(t[0, 2] for t in terms), sum(t[3, 9] for t in terms)]
+    )
+    torch.testing.assert_close(model(edge_label_index=pairs, **inputs), score)
+
+
+@pytest.mark.parametrize('kwargs', BLOCKS)
+def test_blocks_are_what_their_names_say(kwargs):
+    model = SEA(U, I, SIZES, **{**kwargs, 'ranking': 'bpr'}).eval()
+    inputs = graph()
+    args = inputs['modal_x'], inputs['edge_index']
+    item = model.get_embedding(*args)[U:]
+    for name, parts in model.get_parts(*args).items():
+        for part, rows in parts._asdict().items():
+            torch.testing.assert_close(item[:, model.blocks[name, part]], rows)
+
+
+def test_block_of_ids_alone():
+    """It depends on no feature, and no other block on it."""
+    model = SEA(U, I, SIZES, ranking='bpr').eval()
+    inputs = graph()
+    expected = model.get_embedding(**inputs)
+    columns = model.blocks['id', 'unique']
+    others = {
+        **inputs,
+        'modal_x': {m: x + 1 for m, x in inputs['modal_x'].items()},
     }
+    out = model.get_embedding(**others)
+    torch.testing.assert_close(out[:, columns], expected[:, columns])
+    assert not torch.equal(out, expected)
+
+    torch.nn.init.normal_(model.encoder.item_embedding)
+    out = model.get_embedding(**inputs)
+    same = (out == expected).all(dim=0)
+    assert same.nonzero().flatten().tolist() == list(range(columns.start))
 
 
-@pytest.mark.parametrize('make', [SEA, SEA.paper])
+def test_a_modality_may_be_called_id_without_ids():
+    sizes = {'id': 12, 'text': 6}
+    inputs = graph(sizes=sizes)
+    model = SEA(U, I, sizes, id_channels=0)
+    named = SEA(U, I, {'image': 12, 'text': 6}, id_channels=0)
+    names = [('id', 'generic'), ('id', 'unique')]
+    assert list(model.blocks)[:2] == names
+    assert list(model.blocks.values()) == list(named.blocks.values())
+    loss, terms = model.loss(triplets=TRIPLETS, **inputs)
+    loss.backward()
+    assert 'distance/id' in terms
+    with pytest.raises(ValueError, match="a modality is called 'id'"):
+        SEA(U, I, sizes)
+
+
+def test_ids_are_dropped_in_training_only():
+    model = SEA(U, I, SIZES, id_dropout=0.5, ranking='bpr')
+    inputs = graph()
+    columns = model.blocks['id', 'unique']
+    no_edges = torch.empty(2, 0, dtype=torch.long)
+    item = model.get_embedding(inputs['modal_x'], no_edges)[U:]
+    dropped = (item[:, columns] == 0).all(dim=1)
+    assert 0 < dropped.sum() < I
+    torch.manual_seed(0)
+    first, _ = model.loss(triplets=TRIPLETS, **inputs)
+    second, _ = model.loss(triplets=TRIPLETS, **inputs)
+    assert first != second
+    model.eval()
+    out = model.get_embedding(inputs['modal_x'], no_edges)[U:]
+    own = F.normalize(model.encoder.item_embedding)
+    torch.testing.assert_close(out[:, columns], own)
+    torch.testing.assert_close(
+        out[:, : columns.start], item[:, : columns.start]
+    )
+
+
+@pytest.mark.parametrize('make', [SEA, without_ids, SEA.paper])
 def test_every_parameter_is_alive(make):
     model = make(U, I, SIZES)
     loss, _ = model.loss(triplets=TRIPLETS, **graph())
@@ -249,27 +398,36 @@ def test_state_dict_copy_and_reset():
     model = SEA(U, I, SIZES)
     inputs = graph()
     model.loss(triplets=TRIPLETS, **inputs)
-    expected = model.get_embedding(**inputs)
-    for other in (copy.deepcopy(model), SEA(U, I, SIZES)):
+    expected = model.eval().get_embedding(**inputs)
+    for other in (copy.deepcopy(model), SEA(U, I, SIZES).eval()):
         other.load_state_dict(model.state_dict())
         torch.testing.assert_close(other.get_embedding(**inputs), expected)
 
+    own = model.encoder.item_embedding.clone()
     torch.manual_seed(1)
     model.reset_parameters()
+    assert not torch.equal(model.encoder.item_embedding, own)
     assert not torch.equal(model.get_embedding(**inputs), expected)
     weight = model.encoder.user_weight
     torch.testing.assert_close(weight.sum(dim=1), torch.ones(U))
 
 
-def test_compile_with_graph_breaks():
-    model = SEA(U, I, SIZES)
+@pytest.mark.parametrize('make', [SEA, without_ids])
+def test_compile_with_graph_breaks(make):
+    model = make(U, I, SIZES)
     inputs = graph()
-    expected = model.get_embedding(**inputs)
+
+    def same_draws(function, **kwargs):
+        torch.manual_seed(0)
+        return function(**inputs, **kwargs)
+
+    expected = same_draws(model.get_embedding)
     compiled = torch.compile(model.get_embedding, backend='aot_eager')
-    torch.testing.assert_close(compiled(**inputs), expected)
+    torch.testing.assert_close(same_draws(compiled), expected)
+    expected, _ = same_draws(model.loss, triplets=TRIPLETS)
     loss = torch.compile(model.loss, backend='aot_eager')
-    out, _ = loss(triplets=TRIPLETS, **inputs)
-    torch.testing.assert_close(out, model.loss(triplets=TRIPLETS, **inputs)[0])
+    out, _ = same_draws(loss, triplets=TRIPLETS)
+    torch.testing.assert_close(out, expected)
 
 
 def test_double_precision_and_device_moves():
@@ -284,10 +442,17 @@ def test_rejects_arguments():
         SEA(0, I, SIZES)
     with pytest.raises(ValueError, match='num_items'):
         SEA(U, 0, SIZES)
-    with pytest.raises(ValueError, match='in_channels'):
-        SEA(U, I, {})
+    for sizes in ({}, None):
+        with pytest.raises(ValueError, match='in_channels'):
+            SEA(U, I, sizes)
     with pytest.raises(ValueError, match='unique_channels'):
         SEA(U, I, SIZES, unique_channels=10)
+    with pytest.raises(ValueError, match="'id_dropout' needs"):
+        SEA(U, I, SIZES, id_dropout=1.0)
+    with pytest.raises(ValueError, match="'id_channels' needs"):
+        SEA(U, I, SIZES, id_channels=-1)
+    with pytest.raises(ValueError, match="'reverse' needs"):
+        SEA(U, I, SIZES, ranking_kwargs={'reverse': -1.0})
     with pytest.raises(ValueError, match="'ranking' needs"):
         SEA(U, I, SIZES, ranking='hinge')
     with pytest.raises(ValueError, match="takes no 'ranking_kwargs'"):
