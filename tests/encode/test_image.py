@@ -41,9 +41,14 @@ def photos(tmp_path):
 @pytest.fixture
 def write(tmp_path, image_model):
     def write(paths, model=image_model, out='image.npy', **kwargs):
-        kwargs.setdefault('cache_dir', tmp_path / 'cache')
+        cache_dir = tmp_path / kwargs.pop('cache_dir', 'cache')
         return encode_images(
-            paths, model, tmp_path / out, progress=False, **kwargs
+            paths,
+            model,
+            tmp_path / out,
+            cache_dir=cache_dir,
+            progress=False,
+            **kwargs,
         )
 
     return write

@@ -26,9 +26,14 @@ TEXTS = [
 @pytest.fixture
 def write(tmp_path, text_model):
     def write(texts, model=text_model, out='text.npy', **kwargs):
-        kwargs.setdefault('cache_dir', tmp_path / 'cache')
+        cache_dir = tmp_path / kwargs.pop('cache_dir', 'cache')
         return encode_text(
-            texts, model, tmp_path / out, progress=False, **kwargs
+            texts,
+            model,
+            tmp_path / out,
+            cache_dir=cache_dir,
+            progress=False,
+            **kwargs,
         )
 
     return write
