@@ -1,0 +1,152 @@
+"""Items that were not there in training, by features and neighbours."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_sea.serving._build import half_rows
+from pyg_sea.serving._state import UNKNOWN, Graph, State, weighted_sum
+from pyg_sea.transforms._unit_rows import directions
+
+_BLOCK_NUMEL = 2**24
+
+
+@torch.no_grad()
+def add_items(state: State, features: Mapping[str, Any], ids: Any) -> State:
+    """A recommender with further items. The arguments are those of
+    :meth:`~pyg_sea.serving.Recommender.add_items`.
+    """
+    terms, encoder = state.require_terms('add_items')
+    items = state.items.plus(ids)
+    num = len(items) - len(state.items)
+    if num == 0:
+        return state
+    modal_x, missing = _read(features, encoder.in_channels, num)
+    before, own = encoder(modal_x, missing)
+
+    rows = torch.cat([terms.own, own])
+    kept = None
+    if state.features is not None:
+        kept = {
+            name: torch.cat([x, half_rows(modal_x[name])])
+            for name, x in state.features.items()
+        }
+    joined = own
+    if state.graph is not None:
+        joined = own + _neighbours(state.graph, kept, rows, num)
+    norm = torch.ones(num, 1)
+    if terms.unit:
+        norm = torch.linalg.vector_norm(joined, dim=1, keepdim=True)
+        norm = norm.clamp_min(1e-12)
+    return replace(
+        state,
+        item=torch.cat([state.item, joined / norm]),
+        items=items,
+        features=kept,
+        terms=replace(
+            terms,
+            own=rows,
+            norm=torch.cat([terms.norm, norm]),
+            # Its first user is the only one who has it.
+            message=torch.cat([terms.message, before]),
+        ),
+    )
+
+
+def _read(
+    features: Mapping[str, Any], in_channels: Mapping[str, int], num: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    unknown = [name for name in features if name not in in_channels]
+    if unknown or not features:
+        raise ValueError(
+            f"'features' needs some of the modalities {list(in_channels)} "
+            f'(got {list(features)})'
+        )
+    out, missing = {}, {}
+    for name, width in in_channels.items():
+        x = torch.full((num, width), float('nan'))
+        if name in features:
+            given = features[name]
+            if not isinstance(given, Tensor):
+                given = torch.from_numpy(np.array(given, dtype=np.float32))
+            x = given.detach().float().cpu()
+        if x.shape != (num, width):
+            raise ValueError(
+                f"'features[{name!r}]' needs the shape [{num}, {width}], one "
+                f'row per new item (got {list(x.shape)})'
+            )
+        missing[name] = x.isnan().all(dim=1)
+        out[name] = x.masked_fill(missing[name].unsqueeze(1), 0.0)
+        bad = (~out[name].isfinite().all(dim=1)).nonzero().view(-1)
+        if bad.numel() > 0:
+            raise ValueError(
+                f"'features[{name!r}]' needs finite rows, or all NaN where "
+                f'an item has no {name} (row {int(bad[0])} is neither, and '
+                f'{bad.numel() - 1} more)'
+            )
+    nothing = torch.stack([*missing.values()]).all(dim=0).nonzero().view(-1)
+    if nothing.numel() > 0:
+        raise ValueError(
+            f'a new item needs at least one modality (row {int(nothing[0])} '
+            f'has none, and {nothing.numel() - 1} more)'
+        )
+    return out, missing
+
+
+def _neighbours(
+    graph: Graph, features: Mapping[str, Tensor] | None, rows: Tensor, num: int
+) -> Tensor:
+    if graph == UNKNOWN:
+        raise ValueError(
+            "'add_items' needs to know how the graph of similar items was "
+            "made: pass 'graph', the ModalKNNGraph, to 'from_model'"
+        )
+    if features is None:
+        raise ValueError(
+            "'add_items' needs the features of the old items to find "
+            "neighbours among them: pass features=True to 'from_model'"
+        )
+    total, out = rows.size(0), torch.zeros(num, rows.size(1))
+    own = torch.arange(total - num, total).unsqueeze(1)
+    for name, weight in graph.weights.items():
+        if weight == 0 or name not in features:
+            continue
+        index = nearest(features[name], num, graph.k - graph.include_self)
+        if graph.include_self:
+            index = torch.cat([own, index], dim=1)
+        there = index >= 0
+        count = there.sum(dim=1, keepdim=True)
+        share = (weight / count).expand_as(index)[there]
+        position = there.nonzero()[:, 0]
+        out += weighted_sum(rows, position, index[there], share, num)
+    return out
+
+
+def nearest(x: Tensor, num: int, k: int) -> Tensor:
+    """The `k` nearest others of the last `num` rows; -1 where there is none:
+    all-zero rows have no neighbours and are none.
+
+    Shapes: `x` is `[N, F]`, of unit rows, the output `[num, k]`.
+    """
+    query = directions(x[-num:])
+    first = x.size(0) - num
+    value = torch.full((num, k), float('-inf'))
+    index = torch.full((num, k), -1)
+    step = max(1, _BLOCK_NUMEL // max(num, x.size(1)))
+    own = torch.arange(first, x.size(0))
+    for start in range(0, x.size(0), step):
+        block = x[start : start + step].float()
+        score = query @ block.t()
+        where = torch.arange(start, start + block.size(0))
+        score.masked_fill_(own.unsqueeze(1) == where, float('-inf'))
+        score.masked_fill_(~block.any(dim=1), float('-inf'))
+        value = torch.cat([value, score], dim=1)
+        index = torch.cat([index, where.expand(num, -1)], dim=1)
+        value, order = value.topk(k, dim=1)
+        index = index.gather(1, order)
+    is_zero = ~query.any(dim=1, keepdim=True)
+    return index.masked_fill(value.isinf() | is_zero, -1)

@@ -1,0 +1,292 @@
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+from torch_geometric.typing import EdgeType
+
+from pyg_sea.serving import _new_users
+from pyg_sea.serving import _rank as ranking
+from pyg_sea.serving._build import build
+from pyg_sea.serving._growing import Growing
+from pyg_sea.serving._similar import similar
+from pyg_sea.serving._stored import Stored
+from pyg_sea.serving.explanation import Explanation, explain
+from pyg_sea.transforms.modal_knn_graph import ModalKNNGraph
+
+Method = Literal['auto', 'exact', 'faiss']
+
+
+class Recommender(Growing, Stored):
+    """A trained model at work, with your own ids; `pyg_sea.Recommender`.
+
+    It holds the rows of users and items, not the model, on the CPU, and is
+    made by :meth:`from_model`, :meth:`load` or :meth:`from_pretrained`. It
+    never changes: :meth:`add_items` and :meth:`add_interactions` return
+    another one. (:class:`pyg_sea.nn.Recommender` is something else, the base
+    class of models.)
+
+    In memory and on disk it takes `4 D (U + 3 I)` bytes, with D the columns of
+    an embedding (256 for two modalities), and `2 I F` for features in half
+    precision, with F their widths, added up. Models other than
+    :class:`~pyg_sea.nn.SEA` take `4 D (U + I)`.
+
+    Up to `exact_below` items (200,000), all are compared. Beyond, if faiss is
+    installed, the first request sorts them into cells and searches as many as
+    find `recall` (0.95) of the best items of a sample of users; what they do
+    find is in `recall_`. An index that would be slower than to compare all is
+    not used. `exact_below` and `recall` are attributes to be set before.
+
+    Args:
+        state: What it holds.
+
+    Example:
+        >>> from pyg_sea import Recommender
+        >>> from pyg_sea.datasets import FakeMultimodal
+        >>> from pyg_sea.nn import SEA
+        >>> from pyg_sea.transforms import ModalKNNGraph
+        >>> graph = ModalKNNGraph(k=5)
+        >>> data = FakeMultimodal(50, 40, transform=graph)[0]
+        >>> model = SEA(50, 40, {'image': 64, 'text': 64})
+        >>> item_ids = [f'sku-{i}' for i in range(40)]
+        >>> recommender = Recommender.from_model(
+        ...     model, data, item_ids=item_ids, graph=graph)
+        >>> recommender
+        Recommender(users=50, items=40, dim=256)
+        >>> list(recommender.recommend([7, 3], k=2))
+        ['user', 'item', 'rank', 'score']
+        >>> recommender.similar_items('sku-7', 3, 'unique', 'image').shape
+        (3, 4)
+        >>> why = recommender.explain(7, 'sku-7')
+        >>> total = why.contributions['contribution'].sum()
+        >>> abs(float(total - why.score)) < 1e-5
+        True
+    """
+
+    @classmethod
+    def from_model(
+        cls,
+        model: Any,
+        data: HeteroData,
+        user_ids: Any = None,
+        item_ids: Any = None,
+        *,
+        graph: ModalKNNGraph | None = None,
+        features: bool | None = None,
+        edge_type: EdgeType | None = None,
+    ) -> 'Recommender':
+        """Computes all rows of a trained model once.
+
+        Args:
+            model: Any module with `get_embedding(**model_inputs(data))`.
+            data: What it was trained on.
+            user_ids: One id per user, of any hashable type (default: `None`,
+                those that `data` carries, as of
+                :func:`~pyg_sea.datasets.from_pandas`, else local ids).
+            item_ids: One id per item (default: `None`, as of users).
+            graph: The transform that made the graph of similar items, for
+                :meth:`add_items` (default: `None`, `ModalKNNGraph()`).
+            features: Whether to keep features for :meth:`add_items`
+                (default: `None`, up to 1 GiB).
+            edge_type: The type of the train edges (default: `None`, the only
+                type from `'user'` to `'item'`).
+
+        Raises a `ValueError` if ids repeat, are too few or too many, or
+        `graph` did not make the graph in `data`.
+        """
+        return cls(
+            build(model, data, user_ids, item_ids, graph, features, edge_type)
+        )
+
+    def recommend(
+        self,
+        users: Any = None,
+        k: int = 20,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        *,
+        exclude: Any = None,
+        method: Method = 'auto',
+        chunk_size: int = 8192,
+    ) -> pd.DataFrame:
+        """The best items of each user: `user`, `item`, `rank` (from 1),
+        `score`, in the order of `users`; fewer than `k` rows for a user who
+        has fewer candidates.
+
+        Args:
+            users: Their ids, one or many, repeated or not (default: `None`,
+                all users).
+            k: Items per user (default: 20).
+            exclude_seen: Whether to leave out the items that a user has in
+                the train edges or by :meth:`add_interactions`
+                (default: `True`).
+            candidates: The ids of the items to choose from (default: `None`,
+                all items).
+            exclude: What else to leave out: a `DataFrame` with the columns
+                `user` and `item`, or a dictionary of users and lists of items
+                (default: `None`).
+            method: `'exact'`, `'faiss'` (candidates are always compared
+                exactly), or `'auto'`, see the class (default: `'auto'`).
+            chunk_size: Users served at a time (default: 8192).
+
+        Raises a `KeyError` that names unknown ids.
+        """
+        local, request = self._request(
+            users, k, exclude_seen, candidates, exclude, method
+        )
+        # Half as wide as what comes, for a million users at once.
+        chunks = [
+            (top.items.int(), top.scores)
+            for _, top in ranking.rank(self.state, local, request, chunk_size)
+        ]
+        if not chunks:
+            chunks = [(torch.empty(0, k, dtype=torch.int), torch.empty(0, k))]
+        items, scores = (torch.cat(part) for part in zip(*chunks))
+        return ranking.frame(self.state, local, items, scores)
+
+    def recommend_iter(
+        self,
+        users: Any = None,
+        k: int = 20,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        *,
+        exclude: Any = None,
+        method: Method = 'auto',
+        chunk_size: int = 8192,
+    ) -> Iterator[pd.DataFrame]:
+        """Yields what :meth:`recommend` returns, some users at a time, to be
+        written away. The arguments are the same.
+        """
+        local, request = self._request(
+            users, k, exclude_seen, candidates, exclude, method
+        )
+        for rows, top in ranking.rank(self.state, local, request, chunk_size):
+            yield ranking.frame(self.state, local[rows], *top)
+
+    def recommend_for(
+        self,
+        items: Any,
+        k: int = 20,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        *,
+        weights: Sequence[float] | None = None,
+        method: Method = 'auto',
+    ) -> pd.DataFrame:
+        """The best items for somebody who was not there in training and has
+        these items: `item`, `rank`, `score`. No gradient step: the row is
+        what the graph would pass on from them, without a free vector, with
+        the mean weight of each modality.
+
+        Args:
+            items: Their ids, one or many.
+            k: How many (default: 20).
+            exclude_seen: Whether to leave these out (default: `True`).
+            candidates: As of :meth:`recommend` (default: `None`).
+            weights: Their weights, if the model was trained with weights
+                (default: `None`, 1 each).
+            method: As of :meth:`recommend` (default: `'auto'`).
+        """
+        self.state.require_terms('recommend_for')
+        local = torch.from_numpy(self.state.items.local(items))
+        if local.numel() == 0:
+            raise ValueError("'items' needs at least one item (got none)")
+        weight = None
+        if weights is not None:
+            weight = _new_users.check_weight("'weights'", weights, local)
+        row = _new_users.fold_in(self.state, local, weight)
+        request = self._request([], k, False, candidates, None, method)[1]
+        own = torch.stack([torch.zeros_like(local), local])
+        top = ranking.rank_rows(
+            self.state, row, [own] if exclude_seen else [], request
+        )
+        nobody = np.zeros(1, dtype=np.int64)
+        table = ranking.frame(self.state, nobody, *top)
+        return table.drop(columns='user')
+
+    def score(self, users: Any, items: Any) -> NDArray[np.float32]:
+        """The scores of pairs.
+
+        Args:
+            users: The ids of users.
+            items: As many ids of items.
+
+        Shapes:
+            - output: `[B]`
+        """
+        user, item = (
+            self.state.users.local(users),
+            self.state.items.local(items),
+        )
+        if len(user) != len(item):
+            raise ValueError(
+                f"'users' and 'items' need to be as many (got {len(user)} "
+                f'and {len(item)})'
+            )
+        out = np.empty(len(user), np.float32)
+        for start in range(0, len(user), 2**16):
+            part = slice(start, start + 2**16)
+            rows = self.state.user[user[part]] * self.state.item[item[part]]
+            out[part] = rows.sum(dim=1).numpy()
+        return out
+
+    def similar_items(
+        self,
+        items: Any,
+        k: int = 20,
+        part: Literal['all', 'generic', 'unique'] = 'all',
+        modality: str | None = None,
+    ) -> pd.DataFrame:
+        """The nearest other items by the cosine of their rows or of a part of
+        them: `item`, `similar`, `rank`, `score`.
+
+        `'generic'` asks what all modalities agree on; `'unique'` with
+        `modality='image'` asks what only images know.
+
+        Args:
+            items: Their ids, one or many.
+            k: Neighbours per item (default: 20).
+            part: `'all'`, `'generic'` or `'unique'` (default: `'all'`).
+            modality: The modality to compare, `'id'` for the items' own
+                vectors (default: `None`, all of them).
+        """
+        local = self.state.items.local(items)
+        return similar(self.state, local, k, part, modality)
+
+    def explain(self, user: Any, item: Any) -> Explanation:
+        """Takes a score apart; see :class:`Explanation`.
+
+        Args:
+            user: The id of a user.
+            item: The id of an item.
+        """
+        [local_user] = self.state.users.local([user])
+        [local_item] = self.state.items.local([item])
+        return explain(self.state, int(local_user), int(local_item))
+
+    def _request(
+        self,
+        users: Any,
+        k: int,
+        exclude_seen: bool,
+        candidates: Any,
+        exclude: Any,
+        method: Method,
+    ) -> tuple[NDArray[np.int64], ranking.Request]:
+        local = np.arange(len(self.state.users))
+        if users is not None:
+            local = self.state.users.local(users)
+        if candidates is not None:
+            candidates = np.unique(self.state.items.local(candidates))
+        request = ranking.Request(
+            self._searches.choose(method, candidates),
+            k,
+            exclude_seen,
+            ranking.to_pairs(self.state, exclude),
+            candidates,
+        )
+        return local, request
