@@ -57,6 +57,10 @@ class ModalGraphEncoder(Module):
         id_dropout (float, optional): The share of items that go without
             their vector in a training step, so that features learn to do
             without it. (default: :obj:`0.0`)
+        initial_norm (float, optional): The length at which free rows start,
+            about. They are brought to unit length, so that the shorter one
+            is, the further a step of Adam turns it. If set to :obj:`None`,
+            they start Xavier-normal. (default: :obj:`None`)
 
     Shapes:
         - **input:** raw item features :math:`(I, F_m)` per modality,
@@ -93,6 +97,7 @@ class ModalGraphEncoder(Module):
         num_items: int | None = None,
         id_channels: int | None = None,
         id_dropout: float = 0.0,
+        initial_norm: float | None = None,
     ) -> None:
         super().__init__()
 
@@ -111,7 +116,12 @@ class ModalGraphEncoder(Module):
             raise ValueError(
                 f"'id_channels' needs to be positive (got {size})"
             )
+        if initial_norm is not None and initial_norm <= 0:
+            raise ValueError(
+                f"'initial_norm' needs to be positive (got {initial_norm})"
+            )
         self.num_users = num_users
+        self.initial_norm = initial_norm
         self.modalities = list(self.in_channels)
         self.out_channels = out_channels
         self.K = K
@@ -148,11 +158,14 @@ class ModalGraphEncoder(Module):
 
     @torch.no_grad()
     def _reset_embeddings(self) -> None:
-        for weight in self.user_embedding:
-            xavier_normal_(weight)
+        rows: list[Tensor] = [*self.user_embedding]
         if self.item_embedding is not None:
-            xavier_normal_(self.item_embedding)
-            xavier_normal_(self.user_id_embedding)
+            rows += [self.item_embedding, self.user_id_embedding]
+        for weight in rows:
+            if self.initial_norm is None:
+                xavier_normal_(weight)
+            else:
+                weight.normal_(std=self.initial_norm / weight.size(1) ** 0.5)
         xavier_normal_(self.user_weight)
         self.user_weight.copy_(self.user_weight.softmax(dim=-1))
 

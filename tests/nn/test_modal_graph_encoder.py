@@ -206,3 +206,33 @@ def test_rejects_what_does_not_go_with_ids():
     modal_x = {name: x[:39] for name, x in modal_x.items()}
     with pytest.raises(ValueError, match='needs 40 rows'):
         encoder(modal_x, edge_index)
+
+
+def test_free_rows_start_as_short_as_asked():
+    torch.manual_seed(0)
+    encoder = ModalGraphEncoder(
+        2000, {'text': 4}, num_items=3000, id_channels=256, initial_norm=0.01
+    )
+    for rows, size in [
+        (encoder.user_embedding[0], 64),
+        (encoder.item_embedding, 256),
+        (encoder.user_id_embedding, 256),
+    ]:
+        square = rows.square().sum(dim=1).mean().item()
+        assert rows.size(1) == size
+        assert square == pytest.approx(1e-4, rel=0.02)
+
+
+def test_free_rows_start_xavier_normal_otherwise():
+    torch.manual_seed(0)
+    encoder = ModalGraphEncoder(2000, {'text': 4}, num_items=3000)
+    variance = encoder.user_embedding[0].var().item()
+    assert variance == pytest.approx(2 / (2000 + 64), rel=0.02)
+    variance = encoder.item_embedding.var().item()
+    assert variance == pytest.approx(2 / (3000 + 64), rel=0.02)
+
+
+@pytest.mark.parametrize('initial_norm', [0.0, -1.0])
+def test_bad_initial_norm_is_told(initial_norm):
+    with pytest.raises(ValueError, match="'initial_norm' needs to be pos"):
+        ModalGraphEncoder(3, {'text': 4}, initial_norm=initial_norm)

@@ -56,5 +56,6 @@ def paper_settings(
         'num_anchors': None,
         'ranking': 'bpr',
         'id_channels': 0,
+        'initial_norm': None,
         **kwargs,
     }

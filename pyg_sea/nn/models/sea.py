@@ -84,6 +84,9 @@ class SEA(Recommender):
             (default: :obj:`128`)
         id_dropout (float, optional): The share of items that go without
             their own vector in a training step. (default: :obj:`0.1`)
+        initial_norm (float, optional): The length at which free rows of
+            users and items start, about; see :class:`ModalGraphEncoder`.
+            :obj:`None` is the paper's. (default: :obj:`0.01`)
         normalize (bool, optional): If set to :obj:`False`, interactions are
             taken as already normalized. With :obj:`True` they are normalized
             and brought to CSR once, as long as the same tensors come.
@@ -140,6 +143,7 @@ class SEA(Recommender):
         ranking_kwargs: dict[str, Any] | None = None,
         id_channels: int = 128,
         id_dropout: float = 0.1,
+        initial_norm: float | None = 0.01,
         normalize: bool = True,
         sync: bool = True,
         **kwargs: Any,
@@ -161,6 +165,7 @@ class SEA(Recommender):
             num_items if id_channels else None,
             id_channels,
             id_dropout,
+            initial_norm,
         )
         self.separate = SeparateLearning(
             dict.fromkeys(self.encoder.modalities, hidden_channels),

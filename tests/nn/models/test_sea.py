@@ -391,7 +391,7 @@ def test_training_lowers_the_loss():
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_state_dict_copy_and_reset():
