@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -58,9 +58,13 @@ class ModalGraphEncoder(Module):
             their vector in a training step, so that features learn to do
             without it. (default: :obj:`0.0`)
         initial_norm (float, optional): The length at which free rows start,
-            about. They are brought to unit length, so that the shorter one
-            is, the further a step of Adam turns it. If set to :obj:`None`,
-            they start Xavier-normal. (default: :obj:`None`)
+            about. They are brought to unit length: the shorter one is, the
+            further a step of Adam turns it. If set to :obj:`None`, they
+            start Xavier-normal. (default: :obj:`None`)
+        encoder_scale (float, optional): The first layers of the item encoders
+            start at this multiple of what torch has. The smaller, the more
+            alike items are, and told apart by features only as it is learned
+            how. (default: :obj:`1.0`)
 
     Shapes:
         - **input:** raw item features :math:`(I, F_m)` per modality,
@@ -98,6 +102,7 @@ class ModalGraphEncoder(Module):
         id_channels: int | None = None,
         id_dropout: float = 0.0,
         initial_norm: float | None = None,
+        encoder_scale: float = 1.0,
     ) -> None:
         super().__init__()
 
@@ -121,7 +126,12 @@ class ModalGraphEncoder(Module):
                 f"'initial_norm' needs to be positive (got {initial_norm})"
             )
         self.num_users = num_users
+        if encoder_scale <= 0:
+            raise ValueError(
+                f"'encoder_scale' needs to be positive (got {encoder_scale})"
+            )
         self.initial_norm = initial_norm
+        self.encoder_scale = encoder_scale
         self.modalities = list(self.in_channels)
         self.out_channels = out_channels
         self.K = K
@@ -148,16 +158,16 @@ class ModalGraphEncoder(Module):
         self.user_weight = Parameter(torch.empty(num_users, len(self.blocks)))
         self._adjacency = AdjacencyCache(normalize)
 
-        self._reset_embeddings()
+        self._set_start()
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
         for name in self.modalities:
             self._conv(name).reset_parameters()
-        self._reset_embeddings()
+        self._set_start()
 
     @torch.no_grad()
-    def _reset_embeddings(self) -> None:
+    def _set_start(self) -> None:
         rows: list[Tensor] = [*self.user_embedding]
         if self.item_embedding is not None:
             rows += [self.item_embedding, self.user_id_embedding]
@@ -166,6 +176,9 @@ class ModalGraphEncoder(Module):
                 xavier_normal_(weight)
             else:
                 weight.normal_(std=self.initial_norm / weight.size(1) ** 0.5)
+        for name in self.modalities:
+            first: Any = self._conv(name).mlp.lins[0]
+            first.weight.mul_(self.encoder_scale)
         xavier_normal_(self.user_weight)
         self.user_weight.copy_(self.user_weight.softmax(dim=-1))
 

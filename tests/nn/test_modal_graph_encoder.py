@@ -236,3 +236,19 @@ def test_free_rows_start_xavier_normal_otherwise():
 def test_bad_initial_norm_is_told(initial_norm):
     with pytest.raises(ValueError, match="'initial_norm' needs to be pos"):
         ModalGraphEncoder(3, {'text': 4}, initial_norm=initial_norm)
+
+
+def test_encoders_start_as_small_as_asked():
+    encoders = []
+    for scale in (1.0, 0.01):
+        torch.manual_seed(0)
+        encoders.append(ModalGraphEncoder(3, {'text': 4}, encoder_scale=scale))
+    usual, small = (e.convs['x_text'].mlp.lins for e in encoders)
+    torch.testing.assert_close(small[0].weight, 0.01 * usual[0].weight)
+    assert torch.equal(small[0].bias, usual[0].bias)
+    assert torch.equal(small[1].weight, usual[1].weight)
+
+    encoders[1].reset_parameters()
+    assert small[0].weight.abs().max() <= 0.01 * 4**-0.5
+    with pytest.raises(ValueError, match="'encoder_scale' needs to be pos"):
+        ModalGraphEncoder(3, {'text': 4}, encoder_scale=0.0)

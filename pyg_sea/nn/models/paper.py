@@ -57,5 +57,6 @@ def paper_settings(
         'ranking': 'bpr',
         'id_channels': 0,
         'initial_norm': None,
+        'encoder_scale': 1.0,
         **kwargs,
     }

@@ -87,6 +87,8 @@ class SEA(Recommender):
         initial_norm (float, optional): The length at which free rows of
             users and items start, about; see :class:`ModalGraphEncoder`.
             :obj:`None` is the paper's. (default: :obj:`0.01`)
+        encoder_scale (float, optional): How small the item encoders start,
+            likewise; :obj:`1.0` is the paper's. (default: :obj:`0.1`)
         normalize (bool, optional): If set to :obj:`False`, interactions are
             taken as already normalized. With :obj:`True` they are normalized
             and brought to CSR once, as long as the same tensors come.
@@ -144,6 +146,7 @@ class SEA(Recommender):
         id_channels: int = 128,
         id_dropout: float = 0.1,
         initial_norm: float | None = 0.01,
+        encoder_scale: float = 0.1,
         normalize: bool = True,
         sync: bool = True,
         **kwargs: Any,
@@ -166,6 +169,7 @@ class SEA(Recommender):
             id_channels,
             id_dropout,
             initial_norm,
+            encoder_scale,
         )
         self.separate = SeparateLearning(
             dict.fromkeys(self.encoder.modalities, hidden_channels),
