@@ -253,7 +253,14 @@ def test_every_variant_takes_a_step(shop):
     losses = {}
     for name, variant in known.items():
         if not variant.modalities:
-            model = make(shop, variant.model, **variant.settings)
+            # A small start would leave differences to later steps.
+            start = (
+                {}
+                if variant.model == 'released_sea'
+                else {'encoder_scale': 1.0, 'initial_norm': None}
+            )
+            settings = dict(variant.settings) | start
+            model = make(shop, variant.model, **settings)
             loss, _ = loss_of(model, shop)
             loss.backward()
             losses[name] = loss.item()

@@ -261,7 +261,7 @@ def test_failures_are_recorded(monkeypatch, tmp_path):
 def test_recall_by_precision(monkeypatch, tmp_path):
     pytest.importorskip('lightning', reason='trains')
     datasets = pytest.importorskip('pyg_sea.datasets')
-    shop = datasets.FakeMultimodal(num_users=80, num_items=60)
+    shop = datasets.FakeMultimodal(num_users=300, num_items=60)
     monkeypatch.setattr(datasets, 'MMRecDataset', lambda *a, **kw: shop)
     args = ['gpu.py', '--device', 'cpu', '--recall', str(tmp_path / 'shop')]
     args += ['--seeds', '2', '--epochs', '2', '--variants']
