@@ -36,7 +36,7 @@ def build_data(
     if largest >= num_items:
         raise ValueError(
             f'item ids reach {largest:,}, but the feature matrices have '
-            f'{num_items:,} rows only; every item needs a row (all zero if it '
+            f'{num_items:,} rows only; every item needs a row (of NaN if it '
             'has no such modality)'
         )
     count = np.bincount(interactions.split, minlength=3)

@@ -25,7 +25,9 @@ def _some(labels: Sequence[Any] | NDArray[Any]) -> str:
 
 
 class _Cleaner:
-    """Reads a matrix once to check it, and again to normalise it."""
+    """Reads a matrix once to check it, and again to normalise it. Rows of
+    NaN become zero.
+    """
 
     def __init__(
         self,
@@ -39,11 +41,17 @@ class _Cleaner:
         self.has_features = np.zeros(len(matrix), dtype=bool)
         self.content = hashlib.sha256(str(matrix.shape).encode())
         self.moments = Moments()
+        self.has_nan = False
         bad = []
         for rows, x in matrix.chunks():
-            finite = np.isfinite(x).all(axis=1)
-            if not finite.all():
-                bad.append(rows.start + np.flatnonzero(~finite))
+            broken = ~np.isfinite(x).all(axis=1)
+            if broken.any():
+                is_nan = np.isnan(x).all(axis=1)
+                x[is_nan] = 0
+                self.has_nan |= bool(is_nan.any())
+                broken &= ~is_nan
+            if broken.any():
+                bad.append(rows.start + np.flatnonzero(broken))
             has_features = x.any(axis=1)
             self.has_features[rows] = has_features
             if how == 'standard' and not bad:
@@ -62,7 +70,8 @@ class _Cleaner:
             f"the features of modality '{self.matrix.name}' hold NaN, "
             f'infinite or larger than float32 values in {len(bad):,} of '
             f'{len(self.matrix):,} {where}: {_some(labels)}. Repair them, or '
-            'set the whole row to zero for an item that lacks this modality'
+            'set the whole row to NaN or zero for an item that lacks this '
+            'modality'
         )
 
     @property
@@ -73,6 +82,8 @@ class _Cleaner:
         """Yield normalised rows."""
         for rows, x in self.matrix.chunks():
             there = self.has_features[rows]
+            if self.has_nan:
+                x[~there] = 0
             if self.how == 'l2':
                 # Scaling by the largest entry keeps the squares in range.
                 x /= np.where(there, np.abs(x).max(axis=1), 1)[:, None]
@@ -102,7 +113,9 @@ def _on_disk(
 ) -> tuple[Tensor, int]:
     mapped = matrix.mapped() if how is None else None
     if mapped is not None and (half or mapped.dtype == torch.float32):
-        return mapped, _Cleaner(matrix, how, row_names).num_zero
+        checked = _Cleaner(matrix, how, row_names)
+        if not checked.has_nan:
+            return mapped, checked.num_zero
 
     dtype = np.float16 if half and matrix.is_half else np.float32
     cleaner = None
@@ -168,8 +181,8 @@ def clean_features(
         normalize: `'l2'` scales rows to unit length; `'standard'` gives every
             column mean 0 and standard deviation `1 / sqrt(width)`, constant
             columns becoming 0; `None` leaves values as they are. A dictionary
-            sets it per modality. All-zero rows stay zero, and do not
-            count in the statistics.
+            sets it per modality. Rows of NaN or zeros, items without this
+            modality, become zero, and do not count in the statistics.
         row_names: What messages call the rows (default: row numbers).
         cache_dir: If given, tensors are memory-mapped: over the files that
             matrices are mapped from, where these hold what is wanted, else
@@ -177,7 +190,8 @@ def clean_features(
         half: Whether mapped float16 stays float16 (default: `True`).
 
     Raises a `TypeError` or `ValueError` on anything else than finite floats
-    with one row per item, and an `OSError` if a copy cannot be written.
+    and rows of NaN, one row per item, and an `OSError` if a copy cannot be
+    written. Warns once, with the number of such rows per modality.
     """
     if len(features) == 0:
         raise ValueError('at least one modality with features is needed')
@@ -187,6 +201,7 @@ def clean_features(
     check_normalize(normalize, list(features))
 
     out: dict[str, Tensor] = {}
+    lacking = []
     for name, x in features.items():
         matrix = x if isinstance(x, Matrix) else Matrix(name, x)
         how = normalize_of(name, normalize)
@@ -197,11 +212,15 @@ def clean_features(
                 matrix, how, row_names, cache_dir, half
             )
         if num_zero > 0:
-            warnings.warn(
-                f"modality '{name}': {num_zero:,} of {len(matrix):,} items "
-                'have all-zero features',
-                stacklevel=4,
+            lacking.append(
+                f"modality '{name}': {num_zero:,} of {len(matrix):,} items"
             )
+    if lacking:
+        warnings.warn(
+            f'{", ".join(lacking)} have rows of zeros or NaN: these items '
+            'lack the modality, and are left out where it is learned',
+            stacklevel=4,
+        )
 
     sizes = {name: x.size(0) for name, x in out.items()}
     if len(set(sizes.values())) > 1:

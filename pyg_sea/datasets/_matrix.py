@@ -143,7 +143,7 @@ def select_rows(
         raise ValueError(
             f"modality '{name}' has no features for {len(lost):,} of "
             f'{len(items):,} items, such as {lost.tolist()[0]!r} (known ids: '
-            f'{index[:3].tolist()}, ...). Add rows (all zero if these items '
+            f'{index[:3].tolist()}, ...). Add rows (of NaN if these items '
             f'lack the modality) or drop the items{hint}'
         )
     return Matrix(name, matrix, position)

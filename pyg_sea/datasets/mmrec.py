@@ -26,13 +26,16 @@ class MMRecDataset(InMemoryDataset):
     external ids become `data['user'].external_id` and
     `data['item'].external_id`.
 
+    A row of NaN or of zeros says that the item lacks this modality. It becomes
+    a row of zeros, before normalisation and after it.
+
     The folder is only ever read. Features are kept in memory, and nothing is
     cached on disk, unless `mmap` is set: then they may be larger than memory.
     Files that hold what is wanted, C-ordered float32 or float16 to be left as
-    it is, are mapped themselves; of others, or with `normalize`, a cleaned
-    copy is written once, and again when the file has changed or the copy is
-    damaged. A file that was rewritten with the same size and modification
-    time is not seen to have changed: remove its copy then.
+    it is, without NaN, are mapped themselves; of others, or with `normalize`,
+    a cleaned copy is written once, and again when the file has changed or the
+    copy is damaged. A file that was rewritten with the same size and
+    modification time is not seen to have changed: remove its copy then.
 
     Args:
         root: The folder that holds `NAME.inter`, or the one above with
@@ -45,8 +48,8 @@ class MMRecDataset(InMemoryDataset):
         normalize: `'l2'` scales every item's features to unit length;
             `'standard'` gives each column mean 0 and standard deviation
             `1 / sqrt(width)`, constant columns becoming 0; `None` leaves the
-            values as they are. A dictionary sets it per modality. All-zero
-            rows, items without that modality, stay zero (default: `None`).
+            values as they are. A dictionary sets it per modality. Rows of
+            items without that modality do not count (default: `None`).
         user: The column of user ids (default: `'userID'`).
         item: The column of item ids (default: `'itemID'`).
         label: The column of split labels (default: `'x_label'`).
@@ -73,9 +76,10 @@ class MMRecDataset(InMemoryDataset):
     `ValueError` or `TypeError` that names file and line (or row) for missing
     columns, ids that are no integers, negative or beyond the features' rows,
     gaps in the user ids, repeated pairs, unknown labels, empty splits, and
-    features that are cut short, pickled, no matrix, no floats or not finite.
-    Raises an `OSError` if a cleaned copy cannot be written. Warns with counts
-    of all-zero feature rows and of users and items without a train edge.
+    features that are cut short, pickled, no matrix, no floats, or in part not
+    finite. Raises an `OSError` if a cleaned copy cannot be written. Warns with
+    counts of items that lack a modality, and of users and items without a
+    train edge.
 
     Example:
         >>> import tempfile

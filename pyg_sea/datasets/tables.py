@@ -67,7 +67,8 @@ def from_pandas(
         interactions: One row per interaction.
         features: One matrix of floats per modality. The rows of a `DataFrame`
             belong to the item ids in its index, in any order. Those of an
-            array or tensor belong to `item_ids`.
+            array or tensor belong to `item_ids`. A row of NaN or of zeros
+            says that the item lacks this modality; it becomes a row of zeros.
         user: The column of user ids, of any sortable type
             (default: `'user'`).
         item: The column of item ids, of any sortable type
@@ -98,7 +99,8 @@ def from_pandas(
     Raises a `ValueError` or `TypeError` for missing columns or values, items
     without features, index values or `item_ids` that repeat, weights that are
     not positive, times that do not sort, and empty splits. Warns with counts
-    of repeated pairs, and of users and items without a train edge.
+    of repeated pairs, of items that lack a modality, and of users and items
+    without a train edge.
 
     Example:
         >>> import numpy as np

@@ -17,6 +17,7 @@ from .distributed import (
     world_size,
 )
 from .hop_sum import hop_sum
+from .missing import MissingRows
 from .modality import check_channels, check_modal_x, modality_key
 from .unit_rows import unit_rows
 
@@ -34,6 +35,9 @@ class ModalGraphEncoder(Module):
 
     .. math::
         \mathbf{e}_u = \big\Vert_m \, w_{um} \mathbf{x}_u^m
+
+    An item whose features are all zero lacks that modality: its row is zero
+    before the first hop.
 
     Args:
         num_users (int): The number of users :math:`U`.
@@ -117,19 +121,16 @@ class ModalGraphEncoder(Module):
                 f"'id_dropout' needs to be in [0, 1) (got {id_dropout})"
             )
         size = out_channels if id_channels is None else id_channels
-        if num_items is not None and size < 1:
-            raise ValueError(
-                f"'id_channels' needs to be positive (got {size})"
-            )
-        if initial_norm is not None and initial_norm <= 0:
-            raise ValueError(
-                f"'initial_norm' needs to be positive (got {initial_norm})"
-            )
+        for what, value in (
+            ('id_channels', None if num_items is None else size),
+            ('initial_norm', initial_norm),
+            ('encoder_scale', encoder_scale),
+        ):
+            if value is not None and value <= 0:
+                raise ValueError(
+                    f"'{what}' needs to be positive (got {value})"
+                )
         self.num_users = num_users
-        if encoder_scale <= 0:
-            raise ValueError(
-                f"'encoder_scale' needs to be positive (got {encoder_scale})"
-            )
         self.initial_norm = initial_norm
         self.encoder_scale = encoder_scale
         self.modalities = list(self.in_channels)
@@ -144,10 +145,9 @@ class ModalGraphEncoder(Module):
                 for name, size in self.in_channels.items()
             }
         )
-        num_modalities = len(self.modalities)
         self.blocks = dict.fromkeys(self.modalities, out_channels)
         self.user_embedding = Parameter(
-            torch.empty(num_modalities, num_users, out_channels)
+            torch.empty(len(self.modalities), num_users, out_channels)
         )
         self.item_embedding: Parameter | None = None
         if num_items is not None:
@@ -157,6 +157,7 @@ class ModalGraphEncoder(Module):
         self.id_dropout = id_dropout
         self.user_weight = Parameter(torch.empty(num_users, len(self.blocks)))
         self._adjacency = AdjacencyCache(normalize)
+        self.missing = MissingRows()
 
         self._set_start()
 
@@ -212,15 +213,13 @@ class ModalGraphEncoder(Module):
         num_items = modal_x[self.modalities[0]].size(0)
         sync = sync and world_size() > 1
         own = share(num_items) if sync else slice(None)
-        x_item = {
-            name: self._conv(name).encode_items(modal_x[name][own])
-            for name in self.modalities
-        }
+        x_item = self._encode(modal_x, own)
         if sync:
             sizes = share_sizes(num_items)
             rows = gather_rows(torch.cat([*x_item.values()], dim=-1), sizes)
             parts = rows.split(self.out_channels, dim=-1)
             x_item = dict(zip(self.modalities, parts))
+        x_item = self.missing.clear(x_item, modal_x)
         if ids is not None:
             x_item[ID] = self._own_vectors(ids, sync)
         return self.propagate(x_item, edge_index, edge_weight, users)
@@ -281,8 +280,14 @@ class ModalGraphEncoder(Module):
                 modality, :math:`(N, F_m)`, of any items.
         """
         check_modal_x(modal_x, self.modalities)
+        x_item = self.missing.clear(self._encode(modal_x), modal_x)
+        return {name: unit_rows(x) for name, x in x_item.items()}
+
+    def _encode(
+        self, modal_x: Mapping[str, Tensor], rows: slice = slice(None)
+    ) -> dict[str, Tensor]:
         return {
-            name: unit_rows(self._conv(name).encode_items(modal_x[name]))
+            name: self._conv(name).encode_items(modal_x[name][rows])
             for name in self.modalities
         }
 

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.nn import Module, ModuleDict
 
+from .distributed import row_sizes
 from .loss import CLUBLoss, NegativeL2Loss, SoloSimLoss
+from .missing import CommonRows
 from .modality import check_channels, check_modal_x, modality_key
 from .split import GenericUniqueSplit, ModalParts
 
@@ -57,7 +59,8 @@ class SeparateLearning(Module):
         \mathbf{u}^m)
 
     A single modality has nothing to align with. A term of weight 0 is not
-    computed.
+    computed. An item counts for a term if it has the modalities of that term;
+    where less than two items do, the term is 0.
 
     Args:
         in_channels (dict[str, int]): The size :math:`C_m` of the rows of each
@@ -173,6 +176,8 @@ class SeparateLearning(Module):
             num_anchors=num_anchors,
             sync=sync,
         )
+        self.sync = sync
+        self._common = CommonRows()
 
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters and estimators of the module."""
@@ -184,6 +189,7 @@ class SeparateLearning(Module):
         self,
         modal_x: Mapping[str, Tensor],
         sizes: Sequence[int] | None = None,
+        missing: Mapping[str, Tensor] | None = None,
     ) -> SeparateLearningOutput:
         r"""Splits the rows and computes the loss.
 
@@ -193,9 +199,15 @@ class SeparateLearning(Module):
             sizes (list[int], optional): With :obj:`sync`, the number of rows
                 in every process, if known: to ask for it takes a wait for
                 the device. (default: :obj:`None`)
+            missing (dict[str, torch.Tensor], optional): Which items lack a
+                modality, :math:`(N)` booleans; modalities that all items have
+                may be left out. With :obj:`sync` in training mode, of the
+                rows of all processes. Pass the same tensors in all steps:
+                others are looked through, which takes a wait for the device.
+                (default: :obj:`None`)
         """
         parts = self.split(modal_x)
-        loss, terms = self.loss(parts, sizes)
+        loss, terms = self.loss(parts, sizes, missing)
         return SeparateLearningOutput(parts, loss, terms)
 
     def split(self, modal_x: Mapping[str, Tensor]) -> dict[str, ModalParts]:
@@ -214,6 +226,7 @@ class SeparateLearning(Module):
         self,
         parts: Mapping[str, ModalParts],
         sizes: Sequence[int] | None = None,
+        missing: Mapping[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Returns the weighted loss and its named terms (eq. 15-16).
 
@@ -221,22 +234,51 @@ class SeparateLearning(Module):
             parts (dict[str, ModalParts]): The parts of every modality.
             sizes (list[int], optional): As of :meth:`forward`.
                 (default: :obj:`None`)
+            missing (dict[str, torch.Tensor], optional): As of
+                :meth:`forward`. (default: :obj:`None`)
         """
+        missing = {} if missing is None else missing
+        unknown = [name for name in missing if name not in parts]
+        if unknown:
+            raise ValueError(
+                f"'missing' names unknown modalities {unknown} (known: "
+                f'{self.modalities})'
+            )
         terms: dict[str, Tensor] = {}
         loss = next(iter(parts.values())).generic.new_zeros(())
         if self.alpha > 0:
             for earlier, later in combinations(self.modalities, 2):
                 pair = parts[later].generic, parts[earlier].generic
-                term = self.align(*pair, sizes)
+                masks = [missing[m] for m in (earlier, later) if m in missing]
+                term = self._term(self.align, pair, sizes, masks)
                 terms[f'align/{later}-{earlier}'] = term
                 loss = loss + self.alpha * term
         if self.beta > 0:
             for name in self.modalities:
                 distance = self.distances[modality_key(name)]
-                term = distance(*parts[name], sizes)
+                masks = [missing[name]] if name in missing else []
+                term = self._term(distance, parts[name], sizes, masks)
                 terms[f'distance/{name}'] = term
                 loss = loss + self.beta * term
         return loss, terms
+
+    def _term(
+        self,
+        loss: Module,
+        pair: tuple[Tensor, Tensor],
+        sizes: Sequence[int] | None,
+        masks: Sequence[Tensor],
+    ) -> Tensor:
+        if not masks:
+            return loss(*pair, sizes)
+        num_rows = pair[0].size(0)
+        synced = self.sync and self.training
+        shares = row_sizes(pair[0], sizes) if synced else None
+        chosen = self._common(masks, num_rows, shares)
+        if chosen.total < 2:  # With a graph: others wait for its gradients.
+            return pair[0][:0].sum() + pair[1][:0].sum()
+        x, y = (x.index_select(0, chosen.rows) for x in pair)
+        return loss(x, y, chosen.sizes)
 
     def __repr__(self) -> str:
         return (

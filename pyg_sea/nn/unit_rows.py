@@ -33,7 +33,8 @@ def unit_rows(x: Tensor, eps: float = 1e-12) -> Tensor:
         tensor([[0.6000, 0.8000],
                 [0.0000, 0.0000]])
     """
-    return _UnitRows.apply(x, eps)
+    # Half precision would take it for 0.
+    return _UnitRows.apply(x, max(eps, torch.finfo(x.dtype).tiny))
 
 
 class _UnitRows(Function):

@@ -32,8 +32,9 @@ class ModalKNNGraph(BaseTransform):
     the weights into an item sum to :math:`\sum_m w_m`.
 
     Among equal cosines the lower item comes first (`'torch'`). An item whose
-    features are all zero has no direction: it is no neighbour of others, and
-    its own only one, with weight 1, or has none without `include_self`.
+    features are all zero lacks that modality: there it is no neighbour of
+    others, and its own only one, with weight 1, or has none without
+    `include_self`. Its neighbours in other modalities keep their weights.
 
     Up to `exact_below` items the neighbours are exact. Never more than one
     block of similarities is held, and features that are memory-mapped are

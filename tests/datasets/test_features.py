@@ -1,4 +1,5 @@
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -136,3 +137,62 @@ def test_chunks_do_not_matter(monkeypatch, how, rows):
     x[[4, 19], 0] = np.nan
     with pytest.raises(ValueError, match='in 2 of 20 rows: 4, 19'):
         clean_features({'a': x}, how)
+
+
+@pytest.mark.parametrize('how', [None, 'l2', 'standard'])
+@pytest.mark.parametrize('rows', [1, 4, 100])
+def test_rows_of_nan_are_rows_of_zeros(monkeypatch, how, rows):
+    module = sys.modules['pyg_sea.datasets._matrix']
+    monkeypatch.setattr(module, '_CHUNK_SIZE', 4 * rows)
+    x = np.random.default_rng(0).normal(100, 2, size=(20, 4))
+    lacking = [0, 5, 6, 19]
+    x[lacking] = np.nan
+    zeros = np.nan_to_num(x)
+    x[5] = 0  # Both ways in one matrix.
+    there = np.delete(np.arange(20), lacking)
+    with pytest.warns(UserWarning, match="'a': 4 of 20 items"):
+        out = clean_features({'a': x}, how)['a']
+    assert (out[lacking] == 0).all()
+    assert not (np.signbit(out[lacking].numpy())).any()
+    with pytest.warns(UserWarning, match="'a': 4 of 20 items"):
+        assert torch.equal(clean_features({'a': zeros}, how)['a'], out)
+    # Statistics are those of the rows that are there.
+    alone = clean_features({'a': x[there]}, how)['a']
+    torch.testing.assert_close(out[there], alone)
+    if how == 'standard':
+        mean, std = x[there].mean(axis=0), x[there].std(axis=0)
+        expected = torch.from_numpy((x[there] - mean) / std / 2).float()
+        torch.testing.assert_close(out[there], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize('rows', [1, 100])
+def test_rows_that_are_nan_in_part_are_refused(monkeypatch, rows):
+    module = sys.modules['pyg_sea.datasets._matrix']
+    monkeypatch.setattr(module, '_CHUNK_SIZE', 3 * rows)
+    x = np.ones((9, 3))
+    x[[1, 4]] = np.nan
+    x[6, :2] = np.nan
+    x[7] = np.inf
+    x[8] = [np.nan, np.inf, np.nan]
+    with pytest.raises(ValueError, match='in 3 of 9 rows: 6, 7, 8') as error:
+        clean_features({'a': x}, 'standard')
+    assert 'the whole row to NaN or zero' in str(error.value)
+
+
+def test_one_warning_counts_all_modalities():
+    x = np.ones((4, 3))
+    x[2] = np.nan
+    y = np.ones((4, 2))
+    y[:3] = 0
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter('always')
+        clean_features({'a': x, 'b': y, 'c': np.ones((4, 1))})
+    [warning] = record
+    message = "modality 'a': 1 of 4 items, modality 'b': 3 of 4 items have"
+    assert str(warning.message).startswith(message)
+
+
+def test_no_item_has_it():
+    with pytest.warns(UserWarning, match='2 of 2'):
+        out = clean_features({'a': np.full((2, 3), np.nan)}, 'standard')['a']
+    assert (out == 0).all()

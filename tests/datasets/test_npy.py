@@ -69,7 +69,7 @@ def test_messages_are_those_in_memory(many, tmp_path):
         with pytest.warns(UserWarning, match="'image': 2 of 40 items"):
             features(root, normalize=normalize, mmap=True, cache_dir=tmp_path)
     x = np.load(root / 'image_feat.npy')
-    x[[3, 39]] = np.nan
+    x[[3, 39], 1] = np.nan
     np.save(root / 'image_feat.npy', x)
     for normalize in (None, 'l2', 'standard'):
         for mmap in (False, True):
@@ -251,3 +251,34 @@ def test_damaged_copies_are_written_again(write_shop, tmp_path, size):
     assert sorted(cache.iterdir()) == copies
     for path in copies:
         np.load(path)
+
+
+@pytest.mark.filterwarnings('ignore:modality', 'ignore:.*no train edge')
+@pytest.mark.parametrize('normalize', [None, 'l2', 'standard'])
+@pytest.mark.parametrize('dtype', ['float16', 'float32', 'f8'])
+def test_rows_of_nan_in_a_file(many, tmp_path, file_of, dtype, normalize):
+    root, cache = many(dtype), tmp_path / 'cache'
+    source = root / 'image_feat.npy'
+    x = np.load(source)
+    x[[3, 20, 39]] = np.nan
+    np.save(source, x)
+    kept, _ = features(root, normalize=normalize)
+    lacking = [3, 5, 20, 30, 39]
+    is_zero = torch.zeros(40, dtype=torch.bool)
+    is_zero[lacking] = True
+    assert torch.equal((kept == 0).all(dim=1), is_zero)
+    for _ in range(2):  # Written, then found.
+        with pytest.warns(UserWarning, match="'image': 5 of 40 items"):
+            found, _ = features(
+                root, normalize=normalize, mmap=True, cache_dir=cache
+            )
+        assert file_of(found).parent == cache
+        assert torch.equal((found == 0).all(dim=1), is_zero)
+        assert found.dtype == (
+            torch.float16 if dtype == 'float16' else torch.float32
+        )
+        torch.testing.assert_close(
+            found.float(), kept, rtol=1e-3, atol=1e-3 * kept.abs().max().item()
+        )
+    assert len(list(cache.glob('*-5.npy'))) == 1
+    assert np.isnan(np.load(source)).sum() == 18  # Never written to.

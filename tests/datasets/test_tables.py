@@ -404,3 +404,37 @@ def test_arrays_that_are_mapped_just_so_are_not_copied(
     x = np.load(path, mmap_mode=mode)
     assert file_of(convert(x[1:], items)).parent == cache
     assert file_of(convert(x[1:], items[::-1])).parent == cache
+
+
+@pytest.mark.parametrize('mmap', [False, True])
+def test_items_lack_a_modality(tmp_path, mmap):
+    table = orders()
+    items = sorted(table.item.unique())
+    x = titles(items)
+    x.loc[items[2]] = np.nan
+    photos = np.random.default_rng(0).normal(5, 1, size=(len(items), 3))
+    photos[[0, 1]] = np.nan
+    arguments = {
+        'features': {'text': x, 'photo': photos},
+        'item_ids': items,
+        'normalize': {'photo': 'standard'},
+        'mmap': mmap,
+        'cache_dir': tmp_path,
+    }
+    message = rf"'text': 1 of {len(items)} items, modality 'photo': 2 of"
+    with pytest.warns(UserWarning, match=message):
+        data = from_pandas(table, **arguments)
+    item = data['item']
+    where = [(item[f'x_{m}'] == 0).all(dim=1) for m in ('text', 'photo')]
+    found = [mask.nonzero().flatten().tolist() for mask in where]
+    assert found == [[2], [0, 1]]
+    there = item.x_photo[2:]
+    assert there.mean(dim=0).abs().max() < 1e-6
+    torch.testing.assert_close(
+        there.std(dim=0, correction=0), torch.full((3,), 3**-0.5)
+    )
+    x.loc[items[2], 0] = 1.0
+    with pytest.raises(
+        ValueError, match=f'1 of {len(items)} items: {items[2]}'
+    ):
+        from_pandas(table, **arguments)

@@ -102,15 +102,26 @@ class Step(nn.Module):
 
 
 class SeparateStep(nn.Module):
-    def __init__(self, **kwargs):
+    def __init__(self, missing=None, **kwargs):
         super().__init__()
         self.lin = nn.ModuleList([nn.Linear(6, w) for w in MAPS.values()])
         self.separate = SeparateLearning(MAPS, sync=True, **kwargs)
+        self.missing = None
+        if missing is not None:  # Of the rows of all processes.
+            self.missing = {
+                name: ~torch.isin(torch.arange(101), torch.tensor(there))
+                for name, there in missing.items()
+            }
 
     def forward(self, rows, sizes):
         x = {name: lin(rows) for name, lin in zip(MAPS, self.lin)}
-        _, loss, terms = self.separate(x, sizes)
+        _, loss, terms = self.separate(x, sizes, self.missing)
         return loss, terms
+
+
+# The rows that have a modality: in some processes, or in all, hardly any.
+THERE = {'text': range(64), 'image': range(5, 90)}
+FEW = {'text': [70], 'v1.5': range(50)}
 
 
 class SoftmaxStep(nn.Module):
@@ -181,6 +192,10 @@ def models():
             *(7, 53, sizes), hidden_channels=8, club_kwargs=club_kwargs
         ),
         'SEA, negative L2': SEA(7, 53, sizes, **small, distance='negative_l2'),
+        'SEA, missing': SEA(7, 53, sizes, **small, alpha=0.3, beta=0.2),
+        'SEA.paper, missing': SEA.paper(
+            *(7, 53, sizes), hidden_channels=8, club_kwargs=club_kwargs
+        ),
         'SEA, not synced': SEA(7, 53, sizes, **small, sync=False),
         # After the first of two steps, an epoch of 160 triplets is over.
         'FREEDOM': thinned(FREEDOM(7, 53, sizes, 8, dropout=0.5)),
@@ -252,9 +267,19 @@ def outcomes(wrap=lambda step: step):
             'unique_channels': 3,
             'distance': 'negative_l2',
         },
+        'separate, missing': {'missing': THERE, 'symmetric': True},
+        'separate, hardly there': {'missing': FEW},
+        'separate, missing, negative L2': {
+            'missing': THERE,
+            'generic_channels': 3,
+            'unique_channels': 3,
+            'distance': 'negative_l2',
+        },
     }.items():
-        torch.manual_seed(0)
-        found[key] = outcome(SeparateStep(**kwargs), wrap, rows, None)
+        for known in (None, sizes) if 'missing' in kwargs else (None,):
+            torch.manual_seed(0)
+            name = key if known is None else f'{key}, known sizes'
+            found[name] = outcome(SeparateStep(**kwargs), wrap, rows, known)
     torch.manual_seed(0)
     found['not synced'] = outcome(Step('solo', sync=False), wrap, rows, None)
 
@@ -267,6 +292,9 @@ def outcomes(wrap=lambda step: step):
     torch.manual_seed(0)
     for name, model in models().items():
         inputs, triplets = catalogue(model.modalities)
+        if name.endswith('missing'):
+            inputs['modal_x']['image'][20:] = 0  # For whole processes.
+            inputs['modal_x']['text'][::3] = 0
         own = own_rows(TRIPLETS[world_size()])
         step = DrawingStep if name == 'SEA, drawn' else ModelStep
         step = step(model)
@@ -278,6 +306,10 @@ NAMES = [
     *LOSSES,
     *(f'{name}, known sizes' for name in LOSSES),
     *('separate', 'separate, negative L2'),
+    *('separate, missing', 'separate, missing, known sizes'),
+    *('separate, hardly there', 'separate, hardly there, known sizes'),
+    'separate, missing, negative L2',
+    *('SEA, missing', 'SEA.paper, missing'),
     *SOFTMAX,
     *('SEA', 'SEA, 3 modalities', 'SEA.paper', 'SEA, negative L2'),
     *('SEA, no dropout', 'SEA, no ids', 'SEA, drawn'),

@@ -252,3 +252,89 @@ def test_encoders_start_as_small_as_asked():
     assert small[0].weight.abs().max() <= 0.01 * 4**-0.5
     with pytest.raises(ValueError, match="'encoder_scale' needs to be pos"):
         ModalGraphEncoder(3, {'text': 4}, encoder_scale=0.0)
+
+
+def lacking(modal_x, **rows):
+    """Features without those of some items."""
+    out = {name: x.clone() for name, x in modal_x.items()}
+    for name, index in rows.items():
+        out[name][index] = 0
+    return out
+
+
+@pytest.mark.parametrize('hidden_channels', [None, 0])
+def test_missing_modalities_are_zero_before_the_first_hop(
+    modal_x, hidden_channels
+):
+    modal_x = lacking(modal_x, image=[0, 3])
+    encoder = ModalGraphEncoder(3, SIZES, 8, hidden_channels)
+    x_user, x_item = encoder(modal_x, EDGE_INDEX)
+    adj = normalized_adjacency()
+    for i, name in enumerate(SIZES):
+        rows = encoder.convs[f'x_{name}'].mlp(modal_x[name])
+        if name == 'image':
+            assert (rows[0] != 0).any()  # Of no features, not of none.
+            rows = torch.stack([0 * rows[0], rows[1], rows[2], 0 * rows[3]])
+        h = F.normalize(torch.cat([encoder.user_embedding[i], rows]))
+        out = h + adj @ h + adj @ adj @ h
+        weight = encoder.user_weight[:, i : i + 1]
+        block = x_user[:, 8 * i : 8 * (i + 1)]
+        torch.testing.assert_close(block, weight * out[:3])
+        torch.testing.assert_close(x_item[name], out[3:])
+    # What its users bring, and nothing where there are none.
+    assert (x_item['image'][0] != 0).any()
+    assert (x_item['image'][3] == 0).all()
+
+    out = encoder.encode_items(modal_x)
+    assert (out['image'][[0, 3]] == 0).all()
+    whole = ModalGraphEncoder(3, SIZES, 8, hidden_channels)
+    whole.load_state_dict(encoder.state_dict())
+    some = {name: x[1:3] for name, x in modal_x.items()}
+    for name, x in whole.encode_items(some).items():
+        torch.testing.assert_close(out[name][1:3], x)
+
+
+def test_missing_modalities_teach_nothing(modal_x):
+    """Encoders learn as if those items were not there."""
+    encoder = ModalGraphEncoder(3, SIZES)
+    other = ModalGraphEncoder(3, SIZES)
+    other.load_state_dict(encoder.state_dict())
+    out = encoder.encode_items(lacking(modal_x, type=[1, 2]))['type']
+    some = {name: x[[0, 3]] for name, x in modal_x.items()}
+    goal = torch.randn(4, 64)
+    ((out - goal) ** 3).sum().backward()
+    ((other.encode_items(some)['type'] - goal[[0, 3]]) ** 3).sum().backward()
+    expected = dict(other.named_parameters())
+    for name, parameter in encoder.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, expected[name].grad)
+    assert encoder.convs['x_type'].mlp.lins[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_missing_modalities_under_autocast(modal_x, dtype):
+    encoder = ModalGraphEncoder(3, SIZES)
+    with torch.autocast('cpu', dtype):
+        x_user, x_item = encoder(lacking(modal_x, image=[0, 3]), EDGE_INDEX)
+    assert (x_item['image'][3] == 0).all()
+    (x_user.sum() + x_item['image'].pow(3).sum()).backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
+def test_complete_features_add_nothing(modal_x):
+    encoder = ModalGraphEncoder(3, SIZES)
+    rows = {name: torch.randn(4, 8) for name in SIZES}
+    out = encoder.missing.clear(rows, modal_x)
+    assert all(out[name] is rows[name] for name in SIZES)
+
+
+def test_features_that_are_not_finite_are_told(modal_x):
+    encoder = ModalGraphEncoder(3, SIZES)
+    modal_x['type'][2] = torch.nan
+    for call in (
+        lambda: encoder(modal_x, EDGE_INDEX),
+        lambda: encoder.encode_items(modal_x),
+    ):
+        with pytest.raises(ValueError, match=r"\['type'\]' needs finite rows"):
+            call()

@@ -142,3 +142,80 @@ def test_rejects_input():
     del x['image']
     with pytest.raises(ValueError, match='exactly the modalities'):
         separate(x)
+
+
+def masks(**rows):
+    out = {name: torch.zeros(200, dtype=torch.bool) for name in rows}
+    for name, index in rows.items():
+        out[name][index] = True
+    return out
+
+
+@pytest.mark.parametrize('symmetric', [False, True])
+@pytest.mark.parametrize('distance', ['club', 'negative_l2'])
+def test_items_count_for_what_they_have(distance, symmetric):
+    sizes = {'text': 8, 'image': 8, 'v1.5': 8}
+    separate = SeparateLearning(
+        sizes, mode='slice', distance=distance, symmetric=symmetric
+    )
+    missing = masks(text=range(40), image=range(20, 90))
+    x = {name: value.requires_grad_() for name, value in rows(sizes).items()}
+    parts, loss, terms = separate(x, missing=missing)
+    there = {name: ~missing.get(name, masks(a=[])['a']) for name in sizes}
+    align = SoloSimLoss(symmetric=symmetric)
+    for name in sizes:
+        loss_of = CLUBLoss(4, 4) if distance == 'club' else NegativeL2Loss()
+        pair = (part[there[name]] for part in parts[name])
+        torch.testing.assert_close(terms[f'distance/{name}'], loss_of(*pair))
+    for pair in (('image', 'text'), ('v1.5', 'text'), ('v1.5', 'image')):
+        both = there[pair[0]] & there[pair[1]]
+        expected = align(*(parts[name].generic[both] for name in pair))
+        torch.testing.assert_close(terms['align/' + '-'.join(pair)], expected)
+
+    loss.backward()
+    for name in sizes:
+        grad = x[name].grad
+        assert grad.isfinite().all()
+        assert torch.equal((grad != 0).any(dim=1), there[name])
+    # Their values cannot matter.
+    other = {
+        name: torch.where(there[name].unsqueeze(1), value, torch.nan)
+        for name, value in x.items()
+    }
+    torch.testing.assert_close(separate(other, missing=missing).loss, loss)
+
+
+def test_masks_of_complete_modalities_change_nothing():
+    x = rows()
+    separate = SeparateLearning(SIZES)
+    expected = separate(x)
+    for missing in ({}, masks(text=[], image=[])):
+        out = separate(x, missing=missing)
+        for name, term in out.terms.items():
+            torch.testing.assert_close(term, expected.terms[name])
+
+
+@pytest.mark.parametrize('left', [0, 1])
+@pytest.mark.parametrize('training', [True, False])
+def test_too_few_items_make_no_term(left, training):
+    separate = SeparateLearning(SIZES).train(training)
+    x = {name: value.requires_grad_() for name, value in rows().items()}
+    if not training:
+        separate.distances['x_text'].fit(*separate.split(x)['text'])
+        separate.distances['x_v1%2E5'].fit(*separate.split(x)['v1.5'])
+    _, loss, terms = separate(x, missing=masks(image=range(left, 200)))
+    zero = {'align/image-text', 'align/v1.5-image', 'distance/image'}
+    for name, term in terms.items():
+        assert (term.item() == 0) == (name in zero)
+        assert term.requires_grad
+    loss.backward()
+    assert (x['image'].grad == 0).all()
+    assert x['text'].grad.isfinite().all()
+
+
+def test_rejects_masks():
+    separate = SeparateLearning(SIZES)
+    with pytest.raises(ValueError, match=r"unknown modalities \['smell'\]"):
+        separate(rows(), missing=masks(smell=[0]))
+    with pytest.raises(ValueError, match='masks of 200 booleans'):
+        separate(rows(), missing={'text': torch.zeros(7).bool()})

@@ -24,3 +24,13 @@ def test_short_rows():
         results.append((out.detach(), leaf.grad))
     torch.testing.assert_close(*results)
     assert results[0][1].isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_zero_rows_in_half_precision(dtype):
+    x = torch.tensor([[0.0, 0.0], [3.0, 4.0]], dtype=dtype, requires_grad=True)
+    out = unit_rows(x)
+    assert out[0].tolist() == [0, 0]
+    torch.testing.assert_close(
+        out[1], torch.tensor([0.6, 0.8], dtype=dtype), rtol=1e-2, atol=0
+    )

@@ -583,3 +583,27 @@ def test_recall_is_that_among_items_with_features():
     found = found_of(transform(data), exact)
     # Cells that hold too few rows are made up for after it was measured.
     assert 0.7 <= transform.recall_['a'] <= found < 1
+
+
+@pytest.mark.parametrize('backend', ['torch', 'faiss'])
+@pytest.mark.parametrize('include_self', [True, False])
+def test_items_that_lack_a_modality(backend, include_self):
+    """They keep their neighbours, and their weights, in the others."""
+    if backend == 'faiss':
+        pytest.importorskip('faiss')
+    x = {name: torch.randn(30, 8) for name in ('a', 'b')}
+    lacking = torch.tensor([0, 7, 8, 29])
+    x['a'][lacking] = 0
+    weights = {'a': 0.7, 'b': 0.3}
+    transform = ModalKNNGraph(4, weights, include_self, backend)
+    found = dense(transform(shop(**x))).numpy()
+    there = np.delete(np.arange(30), lacking)
+    expected = 0.3 * naive(x['b'].numpy(), 4, include_self)
+    part = 0.7 * naive(x['a'].numpy()[there], 4, include_self)
+    expected[np.ix_(there, there)] += part
+    if include_self:
+        expected[lacking, lacking] += 0.7
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    total = np.ones(30)
+    total[lacking] = 1 if include_self else 0.3
+    np.testing.assert_allclose(found.sum(axis=1), total, atol=1e-6)

@@ -85,8 +85,10 @@ class Mispaired(Module):
     def split(self, modal_x) -> dict[str, ModalParts]:
         return self.separate.split(modal_x)
 
-    def loss(self, parts, sizes=None) -> tuple[Tensor, dict[str, Tensor]]:
-        loss, terms = self.separate.loss(parts, sizes)
+    def loss(
+        self, parts, sizes=None, missing=None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, terms = self.separate.loss(parts, sizes, missing)
         if self.beta == 0:
             return loss, terms
         if self.training:

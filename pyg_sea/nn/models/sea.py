@@ -48,6 +48,10 @@ class SEA(Recommender):
     some items go without: one that was not there in training is placed by its
     features alone, see :meth:`get_item_embedding`.
 
+    An item lacks a modality if its features there are all zero. It then adds
+    nothing of it to the graph, has what users bring it, and counts for no
+    term of the separate learning that needs it.
+
     Args:
         num_users (int): The number of users :math:`U`.
         num_items (int): The number of items :math:`I`.
@@ -334,7 +338,8 @@ class SEA(Recommender):
             rows = share(self.num_items)
             for name, (generic, unique) in parts.items():
                 parts[name] = ModalParts(generic[rows], unique[rows])
-        separate, terms = self.separate.loss(parts, sizes)
+        missing = self.encoder.missing(modal_x, x_user.device)
+        separate, terms = self.separate.loss(parts, sizes, missing)
         return rank + separate, {self.ranking.name: rank, **terms}
 
     def _encode(

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.utils import to_torch_csr_tensor
 
 from pyg_sea.nn import (
@@ -55,6 +56,7 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
     user_rows = [*model.encoder.user_embedding]
     rows = [
         model.encoder.convs[key].mlp(inputs['modal_x'][name])
+        * inputs['modal_x'][name].any(dim=1, keepdim=True)
         for key, name in zip(keys, model.modalities)
     ]
     splits = [model.separate.splits[key] for key in keys]
@@ -558,3 +560,107 @@ def test_double_features_and_backward_under_autocast():
         loss, _ = model.loss(triplets=TRIPLETS, **inputs)
         loss.backward()
     assert model.encoder.user_embedding.grad.isfinite().all()
+
+
+def lacking(inputs):
+    """A third of each modality is missing, and one item has none at all."""
+    modal_x = {name: x.clone() for name, x in inputs['modal_x'].items()}
+    for i, x in enumerate(modal_x.values()):
+        x[i::3] = 0
+        x[5] = 0
+    return inputs | {'modal_x': modal_x}
+
+
+@pytest.mark.parametrize('make', [SEA, without_ids, SEA.paper])
+def test_missing_modalities_equal_dense_reference(make):
+    model = make(U, I, SIZES).eval()
+    inputs = lacking(with_weights(graph()))
+    out = model.get_embedding(**inputs)
+    expected = dense_embedding(model, inputs)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    # Only features that are there can matter.
+    encoder = model.encoder.convs['x_text'].mlp.lins[-1]
+    torch.nn.init.normal_(encoder.bias)
+    no_edges = torch.empty(2, 0, dtype=torch.long)
+    alone = model.get_parts(inputs['modal_x'], no_edges)['text']
+    is_paper = model.ranking.name == 'bpr'  # Whose linear maps add a bias.
+    if not is_paper:
+        assert (torch.cat(alone, dim=1)[[1, 4, 5]] == 0).all()
+    new = model.get_item_embedding(inputs['modal_x'])
+    assert new.isfinite().all()
+    assert (new[5] == 0).all() or is_paper
+
+
+@pytest.mark.parametrize('make', [SEA, without_ids, SEA.paper])
+def test_loss_with_missing_modalities(make):
+    model = make(U, I, SIZES, num_anchors=None)
+    inputs = lacking(graph())
+    torch.manual_seed(0)
+    loss, terms = model.loss(triplets=TRIPLETS, **inputs)
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+    model.eval()
+    parts = model.get_parts(inputs['modal_x'], inputs['edge_index'])
+    there = {m: x.any(dim=1) for m, x in inputs['modal_x'].items()}
+    _, terms = model.loss(triplets=TRIPLETS, **inputs)
+    for a, b in (('text', 'image'), ('v1.5', 'image'), ('v1.5', 'text')):
+        both = there[a] & there[b]
+        assert 40 < both.sum() < 60
+        pair = (parts[m].generic[both] for m in (a, b))
+        expected = model.separate.align(*pair)
+        torch.testing.assert_close(terms[f'align/{a}-{b}'], expected)
+    for name in SIZES:
+        key = f'x_{name.replace(".", "%2E")}'
+        rows = [part[there[name]] for part in parts[name]]
+        if model.ranking.name != 'bpr':  # The paper's permutes at random.
+            expected = model.separate.distances[key](*rows)
+            torch.testing.assert_close(terms[f'distance/{name}'], expected)
+
+
+class NoWait(TorchDispatchMode):
+    """Refuses what has to wait for a device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in ('nonzero', '_local_scalar_dense'), name
+        if name == 'amax':
+            raise AssertionError('features are looked through again')
+        return func(*args, **(kwargs or {}))
+
+
+def test_steps_do_not_wait_for_what_is_missing():
+    model = SEA(U, I, SIZES, num_anchors=20)
+    inputs = lacking(graph())
+    with pytest.raises(AssertionError), NoWait():
+        model.loss(triplets=TRIPLETS, **inputs)
+    model.loss(triplets=TRIPLETS, **inputs)
+    with NoWait():
+        loss, _ = model.loss(triplets=TRIPLETS, **inputs)
+    loss.backward()
+    model.eval()
+    model.get_item_embedding(graph(3)['modal_x'])  # Of others in between.
+    with NoWait():
+        model.train().loss(triplets=TRIPLETS, **inputs)
+
+
+def test_compile_with_missing_modalities():
+    model = without_ids(U, I, SIZES, num_anchors=None)
+    inputs = lacking(graph())
+    torch.manual_seed(0)
+    expected, _ = model.loss(triplets=TRIPLETS, **inputs)
+    torch.manual_seed(0)
+    loss = torch.compile(model.loss, backend='aot_eager')
+    out, _ = loss(triplets=TRIPLETS, **inputs)
+    torch.testing.assert_close(out, expected)
+
+
+def test_copies_with_missing_modalities():
+    model = SEA(U, I, SIZES)
+    inputs = lacking(graph())
+    model.loss(triplets=TRIPLETS, **inputs)
+    other = copy.deepcopy(model).eval()
+    expected = model.eval().get_embedding(**inputs)
+    torch.testing.assert_close(other.get_embedding(**inputs), expected)
