@@ -54,6 +54,26 @@ class _HopSum(Function):
         return _horner(grad.contiguous(), ctx.adj_t, ctx.K), None, None, None
 
 
+def hop_sum_(x: Tensor, adj: Tensor, K: int) -> Tensor:
+    r"""Computes :func:`hop_sum` where rows may be overwritten, without
+    gradients.
+
+    Args:
+        x (torch.Tensor): The rows :math:`\mathbf{X}`, in the data type of the
+            graph; they are lost.
+        adj (torch.Tensor): The graph :math:`\mathbf{A}` as a sparse matrix.
+        K (int): The number of hops.
+
+    Shapes:
+        - **input:** rows :math:`(N, D)`, a sparse matrix :math:`(N, N)`
+        - **output:** rows :math:`(N, D)`
+    """
+    if K < 2:
+        return _horner(x, adj, K) if K == 1 else x
+    with torch.autocast(x.device.type, enabled=False):
+        return x.addmm_(adj, _horner(x, adj, K - 1))
+
+
 def _horner(x: Tensor, adj: Tensor, K: int) -> Tensor:
     # Sparse products know no half precision: autocast must not bring it in.
     with torch.autocast(x.device.type, enabled=False):

@@ -16,9 +16,9 @@ from .distributed import (
     share_sizes,
     world_size,
 )
-from .hop_sum import hop_sum
 from .missing import MissingRows
 from .modality import check_channels, check_modal_x, modality_key
+from .propagate_blocks import propagate_blocks
 from .unit_rows import unit_rows
 
 # The block of the items' own vectors, beside those of the modalities.
@@ -244,28 +244,31 @@ class ModalGraphEncoder(Module):
                 to return, :math:`(B)`. If set to :obj:`None`, is all users.
                 (default: :obj:`None`)
         """
-        item = torch.stack([x_item[name] for name in self.modalities], dim=1)
-        user = self.user_embedding.transpose(0, 1)
-        h = unit_rows(torch.cat([user, item])).flatten(1)
+        user = [*self.user_embedding.unbind()]
         if self.item_embedding is not None:
-            own = torch.cat([self.user_id_embedding, x_item[ID]])
-            h = torch.cat([h, unit_rows(own)], dim=1)
-
-        dtype = propagation_dtype(h)
-        adj = self._adjacency(edge_index, edge_weight, h.size(0), dtype)
-        adj_t = self._adjacency.transposed(adj[0])
-        with torch.autocast(h.device.type, enabled=False):
-            if isinstance(adj[0], Tensor) and adj_t is not None:
-                h = hop_sum(h.to(dtype), adj[0], adj_t, self.K).to(h.dtype)
-            else:
-                conv = self._conv(self.modalities[0])
-                h = conv.propagate_hops(h.to(dtype), *adj).to(h.dtype)
-
-        x_user, x = h.tensor_split([self.num_users])
+            user.append(self.user_id_embedding)
+        item = [x_item[name] for name in self.blocks]
         weight: Tensor = self.user_weight
         if users is not None:
-            x_user = x_user.index_select(0, users)
             weight = weight.index_select(0, users)
+
+        num_nodes = self.num_users + item[0].size(0)
+        dtype = propagation_dtype(self.user_embedding)
+        adj = self._adjacency(edge_index, edge_weight, num_nodes, dtype)
+        adj_t = self._adjacency.transposed(adj[0])
+        if isinstance(adj[0], Tensor) and adj_t is not None:
+            x_user, x = propagate_blocks(
+                user, item, adj[0], adj_t, self.K, users
+            )
+        else:
+            pairs = [unit_rows(torch.cat(pair)) for pair in zip(user, item)]
+            h = torch.cat(pairs, dim=1).to(dtype)
+            conv = self._conv(self.modalities[0])
+            with torch.autocast(h.device.type, enabled=False):
+                h = conv.propagate_hops(h, *adj)
+            x_user, x = h.to(pairs[0].dtype).tensor_split([self.num_users])
+            if users is not None:
+                x_user = x_user.index_select(0, users)
         sizes = [*self.blocks.values()]
         rows = zip(x_user.split(sizes, dim=1), weight.split(1, dim=1))
         x_user = torch.cat([row * w for row, w in rows], dim=1)

@@ -1,5 +1,3 @@
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -14,6 +12,7 @@ from ..distributed import (
     world_size,
 )
 from ..unit_rows import unit_rows
+from .rival_cross_entropy import rival_cross_entropy
 from .solo_sim import info_nce, rows_per_chunk
 
 
@@ -123,7 +122,7 @@ class SampledSoftmaxLoss(Module):
         if self.reverse > 0:
             reverse = self._of_users(x, chosen, users, synced)
             loss = loss + self.reverse * reverse
-        return share_of_mean(loss) if synced else loss.mean()
+        return share_of_mean(loss.expand(x.size(0))) if synced else loss
 
     def _of_items(
         self,
@@ -137,16 +136,18 @@ class SampledSoftmaxLoss(Module):
         if not self.training or K is None or num_items <= K:
             x = x / self.temperature
             chunk_size = rows_per_chunk(y)
-            mean = info_nce(x, unit_rows(y), target, chunk_size)
-            return mean.expand(x.size(0))
+            return info_nce(x, unit_rows(y), target, chunk_size)
         index = torch.randint(num_items, (K,), device=y.device)
         index = broadcast(index) if synced else index
         others = unit_rows(y.index_select(0, index)) / self.temperature
-        return _against(
+        return rival_cross_entropy(
             (x * chosen).sum(dim=-1),
-            x @ others.t(),
-            index == target.unsqueeze(-1),
+            x,
+            others,
+            target,
+            index,
             num_items / K,
+            rows_per_chunk(others),
         )
 
     def _of_users(
@@ -162,17 +163,21 @@ class SampledSoftmaxLoss(Module):
             ids = ids + own_rows(sizes).start
             x = gather_rows(x, sizes)
         ids = ids if users is None else users
-        all_ids = gather_rows(ids, sizes) if synced else ids
+        # Not `ids` itself: `torch.compile` wants different tensors.
+        all_ids = gather_rows(ids, sizes) if synced else ids[:]
         if self.training and K is not None and num_rows > K:
             index = torch.randint(num_rows, (K,), device=x.device)
             index = broadcast(index) if synced else index
             x = x.index_select(0, index)
             all_ids = all_ids.index_select(0, index)
-        return _against(
+        return rival_cross_entropy(
             positive,
-            chosen @ x.t(),
-            all_ids == ids.unsqueeze(-1),
+            chosen,
+            x,
+            ids,
+            all_ids,
             num_rows / x.size(0) if num_rows > 0 else 1.0,
+            rows_per_chunk(x),
         )
 
     def __repr__(self) -> str:
@@ -180,12 +185,3 @@ class SampledSoftmaxLoss(Module):
             f'{self.__class__.__name__}(temperature={self.temperature}, '
             f'num_negatives={self.num_negatives}, reverse={self.reverse})'
         )
-
-
-def _against(
-    positive: Tensor, others: Tensor, same: Tensor, scale: float
-) -> Tensor:
-    # `scale`: what all others would add up to, over what those drawn do.
-    others.masked_fill_(same, torch.finfo(others.dtype).min)
-    rest = others.logsumexp(dim=-1) + math.log(scale)
-    return torch.logaddexp(positive, rest) - positive

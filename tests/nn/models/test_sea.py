@@ -626,7 +626,7 @@ class NoWait(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         assert name not in ('nonzero', '_local_scalar_dense'), name
-        if name == 'amax':
+        if name == 'amax' and args[0].size(-1) in SIZES.values():
             raise AssertionError('features are looked through again')
         return func(*args, **(kwargs or {}))
 
