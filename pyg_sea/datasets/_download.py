@@ -1,12 +1,13 @@
 """Fetching published files from a folder on Google Drive."""
 
-import hashlib
 import importlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from pyg_sea.datasets._sha256 import sha256_of
 
 
 class DownloadError(Exception):
@@ -18,11 +19,7 @@ def verify_sha256(path: Path, expected: str | None = None) -> str:
 
     Raises a `ValueError` if another one is expected.
     """
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    found = digest.hexdigest()
+    found = sha256_of(path).hex()
     if expected is not None and found != expected.lower():
         raise ValueError(
             f"'{path.name}' is not the expected file: SHA-256 {expected} "

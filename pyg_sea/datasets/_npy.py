@@ -83,13 +83,10 @@ def write_npy(
         scratch.unlink(missing_ok=True)
 
 
-def cache_dir_of(mmap: bool, cache_dir: str | Path | None) -> Path | None:
-    """Return the folder of cleaned copies, `None` without mapping.
-
-    The default is `pyg_sea` in PyG's home.
+def cache_dir_of(cache_dir: str | Path | None) -> Path:
+    """Return the folder of what can be made again, by default `pyg_sea` in
+    PyG's home.
     """
-    if not mmap:
-        return None
     if cache_dir is None:
         return Path(get_home_dir()).expanduser() / 'pyg_sea'
     return Path(cache_dir).expanduser()

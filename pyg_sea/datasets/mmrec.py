@@ -128,7 +128,7 @@ class MMRecDataset(InMemoryDataset):
             item,
             label,
             weight,
-            cache_dir_of(mmap, cache_dir),
+            cache_dir_of(cache_dir) if mmap else None,
         )
         warn_isolated(data)
         self.data = data if pre_transform is None else pre_transform(data)

@@ -131,7 +131,7 @@ def from_pandas(
         name: select_rows(name, x, items, item_ids)
         for name, x in features.items()
     }
-    folder = cache_dir_of(mmap, cache_dir)
+    folder = cache_dir_of(cache_dir) if mmap else None
     cleaned = clean_features(matrices, normalize, items, folder)
 
     table = _aggregate(

@@ -9,18 +9,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_sea.datasets._sha256 import sha256_of
+
 
 class MissingItemError(Exception):
     """There is nothing to encode; the message says why."""
 
 
-def hash_file(path: Path) -> bytes:
-    """Return the SHA-256 sum of a file."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.digest()
+def is_missing(value: Any) -> bool:
+    """Return whether a value is `None` or NaN."""
+    return pd.api.types.is_scalar(value) and bool(pd.isna(value))
 
 
 def content_of(value: Any) -> bytes:
@@ -59,7 +57,7 @@ def _parts(value: Any) -> tuple[str, list[Any]]:
         return kind, [np.ascontiguousarray(value).tobytes()]
     if isinstance(value, list | tuple):
         return 'list', [content_of(item) for item in value]
-    if pd.api.types.is_scalar(value) and pd.isna(value):
+    if is_missing(value):
         raise MissingItemError('no value')
     if isinstance(value, bool | int | float | np.number | np.bool_):
         return f'number {type(value).__name__}', [repr(value).encode()]
@@ -72,7 +70,7 @@ def _file(path: Path) -> bytes:
     try:
         if path.stat().st_size == 0:
             raise MissingItemError('empty file')
-        return hash_file(path)
+        return sha256_of(path)
     except FileNotFoundError as error:
         raise MissingItemError('no such file') from error
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pyg_sea.encode._content import hash_file
+from pyg_sea.datasets._sha256 import sha256_of
 
 _EXTRA = 'pip install "pyg_sea[encode]"'
 
@@ -116,5 +116,5 @@ def _hash_folder(folder: Path) -> str:
         hidden = any(part.startswith('.') for part in name.parts)
         if path.is_file() and path.suffix != '.md' and not hidden:
             digest.update(hashlib.sha256(name.as_posix().encode()).digest())
-            digest.update(hash_file(path))
+            digest.update(sha256_of(path))
     return digest.hexdigest()

@@ -1,5 +1,6 @@
 """From values to a feature file, in batches that are kept."""
 
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,9 +26,8 @@ _CHUNK_NUMEL = 2**24
 
 def run(job: Job) -> Encoded:
     """Compute what no earlier run has, and write the feature file."""
-    folder = cache_dir_of(True, job.cache_dir)
-    assert folder is not None
-    store = RowStore(folder / 'encode' / sha256(job.key.encode()).hexdigest())
+    model = sha256(job.key.encode()).hexdigest()
+    store = RowStore(cache_dir_of(job.cache_dir) / 'encode' / model)
     with ThreadPoolExecutor(job.num_threads) as pool:
         contents, why = _contents(job, pool)
         todo: dict[bytes, int] = {}
@@ -35,7 +35,7 @@ def run(job: Job) -> Encoded:
             if content is not None and content not in store:
                 todo.setdefault(content, i)
         try:
-            failed = _compute(job, todo, store, pool)
+            failed, cause = _compute(job, todo, store, pool)
         finally:
             store.close()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -43,6 +43,11 @@ def run(job: Job) -> Encoded:
     for i, content in enumerate(contents):
         if content in failed:
             why[i] = failed[content]
+    if len(why) == len(contents):
+        raise ValueError(
+            f"none of the {len(contents):,} items in '{job.name}' can be "
+            f'encoded: {_some(job, why)}'
+        ) from cause
     missing = _write(job, contents, store, why)
     present = zip(contents, missing)
     num_computed = sum(not gone and c in todo for c, gone in present)
@@ -114,8 +119,8 @@ def _compute(
     todo: dict[bytes, int],
     store: RowStore,
     pool: ThreadPoolExecutor,
-) -> dict[bytes, str]:
-    """Return why contents could not be loaded."""
+) -> tuple[dict[bytes, str], Exception | None]:
+    """Return why contents could not be loaded, and the first error."""
     size = job.size
     order = list(todo)
     if size is not None:
@@ -123,6 +128,7 @@ def _compute(
         order.sort(key=lambda content: -size(job.values[todo[content]]))
 
     failed: dict[bytes, str] = {}
+    cause: Exception | None = None
     batch: list[tuple[bytes, Any]] = []
 
     def flush() -> None:
@@ -142,8 +148,11 @@ def _compute(
                 batch.append((content, future.result()))
             except (ImportError, ModelError):
                 raise
-            except Exception as error:  # Decoders raise nearly anything.
-                failed[content] = f'{error or type(error).__name__}'
+            except Exception as error:
+                # Decoders of damaged files raise nearly anything, even a
+                # `MemoryError`, and what a user's function raises is unknown.
+                cause = cause or error
+                failed[content] = _describe(error)
                 bar.update()
             # Batches do not depend on what fails, so that a run that goes on
             # with another's work makes the same ones.
@@ -151,7 +160,11 @@ def _compute(
                 flush()
         if batch:
             flush()
-    return failed
+    return failed, cause
+
+
+def _describe(error: Exception) -> str:
+    return ''.join(traceback.format_exception_only(error)).strip()
 
 
 def _rows(
@@ -182,11 +195,7 @@ def _write(
 ) -> NDArray[np.bool_]:
     """Return which rows are missing."""
     width = store.num_columns
-    if width is None or len(why) == len(contents):
-        raise ValueError(
-            f"none of the {len(contents):,} items in '{job.name}' can be "
-            f'encoded: {_some(job, why)}'
-        )
+    assert width is not None
     missing = np.zeros(len(contents), dtype=bool)
 
     def chunks() -> Iterator[NDArray[np.float32]]:

@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -117,7 +118,8 @@ def encode_images(
         for path in as_values('paths', paths)
     ]
     source = find_model(model, revision, ('config.json',))
-    encoder = _Encoder(source, pooling, find_device(device), half)
+    dtype = torch.float16 if half else torch.float32
+    encoder = _Encoder(source, pooling, find_device(device), dtype)
     key = f'image {_VERSION} {version} {source.identity} {pooling} half={half}'
     return run(
         Job(
@@ -136,22 +138,16 @@ def encode_images(
     )
 
 
+@dataclass(eq=False)
 class _Encoder:
     """Loads the model when the first sound image comes."""
 
-    def __init__(
-        self,
-        source: Source,
-        pooling: Pooling,
-        device: torch.device,
-        half: bool,
-    ) -> None:
-        self.source = source
-        self.pooling = pooling
-        self.device = device
-        self.dtype = torch.float16 if half else torch.float32
-        self._lock = Lock()
-        self._processor: Any = None
+    source: Source
+    pooling: Pooling
+    device: torch.device
+    dtype: torch.dtype
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _processor: Any = field(default=None, init=False)
 
     def load(self, path: Path) -> Tensor:
         """Return what the model takes, `[3, height, width]`."""

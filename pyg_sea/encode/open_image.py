@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ def _upright(image: 'Image') -> 'Image':
     # up on images where one of them is damaged.
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Damaged EXIF data say nothing about the image.
+    except (SyntaxError, ValueError, struct.error):
+        # Damaged EXIF data say nothing about the image.
         return image
     if turn is None:
         return image

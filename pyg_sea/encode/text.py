@@ -1,12 +1,13 @@
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
+from pyg_sea.encode._content import is_missing
 from pyg_sea.encode._hub import (
     ModelError,
     Source,
@@ -94,7 +95,7 @@ def encode_text(
     version = require('sentence-transformers')
     values = as_values('texts', texts)
     for i, text in enumerate(values):
-        if not isinstance(text, str) and not _is_missing(text):
+        if not isinstance(text, str) and not is_missing(text):
             raise TypeError(
                 f"'texts' needs to hold texts, None or NaN, but item {i} is a "
                 f'{type(text).__name__}; convert it with str'
@@ -121,24 +122,14 @@ def encode_text(
     )
 
 
-def _is_missing(value: Any) -> bool:
-    return pd.api.types.is_scalar(value) and bool(pd.isna(value))
-
-
+@dataclass(eq=False)
 class _Encoder:
     """Loads the model when the first batch comes."""
 
-    def __init__(
-        self,
-        source: Source,
-        prompt: str | None,
-        device: torch.device,
-        half: bool,
-    ) -> None:
-        self.source = source
-        self.prompt = prompt
-        self.device = device
-        self.half = half
+    source: Source
+    prompt: str | None
+    device: torch.device
+    half: bool
 
     @cached_property
     def model(self) -> Any:

@@ -15,9 +15,16 @@ class Base:
 
     Args:
         state: What it holds.
+
+    Raises a `TypeError` for anything else, such as a model.
     """
 
     def __init__(self, state: State) -> None:
+        if not isinstance(state, State):
+            raise TypeError(
+                f"'{type(self).__name__}' needs to be made by 'from_model', "
+                f"'load' or 'from_pretrained' (got {type(state).__name__})"
+            )
         self.state = state
         self._searches = Searches(state)
 
@@ -61,7 +68,7 @@ class Base:
 
     def _with(self, state: State) -> 'Self':
         out = type(self)(state)
-        out.exact_below, out.recall = self.exact_below, self.recall
+        out._searches = self._searches.of(state)
         return out
 
     def __repr__(self) -> str:

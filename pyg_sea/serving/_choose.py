@@ -1,5 +1,6 @@
 """Which search serves a request."""
 
+from copy import copy
 from importlib.util import find_spec
 
 import torch
@@ -25,6 +26,14 @@ class Searches:
         self.exact_below = 200_000
         self.recall = 0.95
         self._index: tuple[float, FaissSearch] | None = None
+
+    def of(self, state: State) -> 'Searches':
+        """The same for another state, with the index if items are the same."""
+        out = copy(self)
+        out.state = state
+        if state.item is not self.state.item:
+            out._index = None
+        return out
 
     @property
     def recall_(self) -> float | None:

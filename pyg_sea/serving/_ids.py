@@ -81,7 +81,7 @@ def as_index(values: Any) -> 'pd.Index[Any]':
     """One or several ids as an index of pandas' own type for what they are."""
     if isinstance(values, Tensor):
         values = values.tolist()
-    elif pd.api.types.is_scalar(values):
+    if pd.api.types.is_scalar(values):
         values = [values]
     if isinstance(values, set | frozenset | dict):
         values = list(values)

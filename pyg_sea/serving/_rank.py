@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyg_sea._rows import Rows
 from pyg_sea.recommend import EmbeddingScorer, TopK, top_k
+from pyg_sea.serving._ids import Ids
 from pyg_sea.serving._state import State
 
 Local = NDArray[np.int64]
@@ -53,6 +54,9 @@ class Request:
         seen: Whether to leave out what users have.
         exclude: Further pairs of local ids to leave out, by user.
         candidates: Local ids of the items to choose from; `None` for all.
+        chunk_size: Users at a time.
+
+    Raises a `ValueError` for a `k` or a `chunk_size` that is not positive.
     """
 
     search: Search
@@ -60,22 +64,31 @@ class Request:
     seen: bool = True
     exclude: Rows | None = None
     candidates: Local | None = None
+    chunk_size: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ('k', 'chunk_size'):
+            number = getattr(self, name)
+            if number < 1:
+                raise ValueError(
+                    f"'{name}' needs to be a positive integer (got {number})"
+                )
 
 
 def rank(
-    state: State, users: Local, request: Request, chunk_size: int
+    state: State, users: Local, request: Request
 ) -> Iterator[tuple[Local, TopK]]:
-    """Yield the positions of some users, and their best items."""
-    for start in range(0, len(users), chunk_size):
-        chunk = torch.from_numpy(users[start : start + chunk_size])
+    """Yield some users after the other, and their best items."""
+    for start in range(0, len(users), request.chunk_size):
+        some = users[start : start + request.chunk_size]
+        chunk = torch.from_numpy(some)
         pairs = []
         if request.seen:
             pairs.append(torch.stack(state.seen.of(chunk)[:2]))
         if request.exclude is not None:
             position, entry = request.exclude.of(chunk)
             pairs.append(torch.stack([position, request.exclude.col[entry]]))
-        positions = np.arange(start, start + len(chunk))
-        yield positions, rank_rows(state, state.user[chunk], pairs, request)
+        yield some, rank_rows(state, state.user[chunk], pairs, request)
 
 
 def rank_rows(
@@ -105,20 +118,30 @@ def rank_rows(
     return TopK(items, found.scores)
 
 
-def frame(state: State, users: Local, items: Tensor, scores: Tensor) -> Any:
-    """A table of what was found: user, item, rank, score.
+def frame(
+    of: str, ids: Ids, local: Local, found: str, items: Ids, top: TopK
+) -> pd.DataFrame:
+    """A table of what was found for whom, with rank and score.
 
-    Shapes: `users` is `[B]`, `items` and `scores` are `[B, k]`.
+    Args:
+        of: The column of those who were asked about.
+        ids: Their ids.
+        local: Their local ids.
+        found: The column of what was found.
+        items: The ids of items.
+        top: The best items.
+
+    Shapes: `local` is `[B]`.
     """
-    there = items >= 0
+    there = top.items >= 0
     count = there.sum(dim=1).numpy()
-    ranks = torch.arange(1, items.size(1) + 1).expand_as(items)
+    ranks = torch.arange(1, there.size(1) + 1).expand_as(there)
     return pd.DataFrame(
         {
-            'user': state.users.external(users.repeat(count)),
-            'item': state.items.external(items[there].numpy()),
+            of: ids.external(local.repeat(count)),
+            found: items.external(top.items[there].numpy()),
             'rank': ranks[there].numpy(),
-            'score': scores[there].numpy(),
+            'score': top.scores[there].numpy(),
         }
     )
 

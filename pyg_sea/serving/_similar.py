@@ -1,13 +1,10 @@
 """Items like others, by all that is known of them or by a part of it."""
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
 import torch
 
 from pyg_sea.nn.unit_rows import unit_rows
-from pyg_sea.serving._rank import ExactSearch, Local
+from pyg_sea.serving._rank import ExactSearch, Local, frame
 from pyg_sea.serving._state import ALL, State
 
 
@@ -34,26 +31,13 @@ def columns(state: State, part: str, modality: str | None) -> torch.Tensor:
 @torch.no_grad()
 def similar(
     state: State, items: Local, k: int, part: str, modality: str | None
-) -> Any:
+) -> pd.DataFrame:
     """A table of the nearest other items by cosine: item, similar, rank,
     score.
     """
-    if k < 1:
-        raise ValueError(f"'k' needs to be a positive integer (got {k})")
     chosen = columns(state, part, modality)
     x = unit_rows(state.item[:, chosen])
     local = torch.from_numpy(items)
     own = torch.stack([torch.arange(local.numel()), local])
     found = ExactSearch(x)(x[local], k, own)
-    there = found.items >= 0
-    ranks = torch.arange(1, k + 1).expand_as(found.items)
-    return pd.DataFrame(
-        {
-            'item': state.items.external(
-                np.repeat(items, there.sum(dim=1).numpy())
-            ),
-            'similar': state.items.external(found.items[there].numpy()),
-            'rank': ranks[there].numpy(),
-            'score': found.scores[there].numpy(),
-        }
-    )
+    return frame('item', state.items, items, 'similar', state.items, found)

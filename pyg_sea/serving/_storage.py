@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 import pyg_sea
+from pyg_sea.datasets._sha256 import sha256_of
 from pyg_sea.serving._ids import Ids
 from pyg_sea.serving._item_encoder import ItemEncoder
 from pyg_sea.serving._state import Graph, Seen, State, Terms
@@ -209,11 +210,7 @@ def _unpack(tensors: dict[str, Tensor], content: dict[str, Any]) -> State:
 
 
 def _describe(file: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with file.open('rb') as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
-    return {'size': file.stat().st_size, 'sha256': digest.hexdigest()}
+    return {'size': file.stat().st_size, 'sha256': sha256_of(file).hex()}
 
 
 def _digest(manifest: dict[str, Any]) -> str:

@@ -15,10 +15,14 @@ class Stored(Base):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a folder that appears when it is complete, and replaces one
         that was saved before: a manifest in JSON and tensors, no pickles.
-        Needs the extra `hub`. Ids have to be integers or strings.
+        Needs the extra `hub`.
 
         Args:
             path: The folder.
+
+        Raises a `FileExistsError` if there is something else in its place, a
+        `TypeError` for ids that are neither integers nor strings, and an
+        `ImportError` without the extra.
         """
         _storage.save(self.state, path)
 
@@ -30,8 +34,9 @@ class Stored(Base):
             path: The folder.
 
         Raises a `FileNotFoundError` if the folder is none or lacks a file,
-        and a `ValueError` if a file is cut short, was changed, is of another
-        kind, or was written by a version that this one cannot read.
+        a `ValueError` if a file is cut short, was changed, is of another
+        kind, or was written by a version that this one cannot read, and an
+        `ImportError` without the extra `hub`.
         """
         return cls(_storage.load(path))
 
@@ -46,6 +51,8 @@ class Stored(Base):
                 owner has set).
             **kwargs: `token`, and arguments of `HfApi.upload_folder`, e.g.
                 `commit_message`, `revision`.
+
+        Raises what :meth:`save` raises, and what `huggingface_hub` does.
         """
         return _hub.push(self.state, repo_id, private, **kwargs)
 
@@ -57,15 +64,19 @@ class Stored(Base):
             name: The folder, or the name on the Hugging Face hub.
             **kwargs: Arguments of `snapshot_download`, e.g. `revision`,
                 `token`.
+
+        Raises what :meth:`load` raises, and what `huggingface_hub` does.
         """
         return cls(_hub.pull(name, **kwargs))
 
     def export(self, path: str | os.PathLike[str]) -> list[Path]:
         """Writes `users.parquet` and `items.parquet`, for a vector database:
         `id` and `vector`, float32, whose inner products are the scores. Needs
-        the extra `export`.
+        the extra `export`, and returns the two paths.
 
         Args:
             path: The folder.
+
+        Raises an `ImportError` without the extra.
         """
         return _export.export(self.state, path)

@@ -8,7 +8,7 @@ import torch
 from pyg_sea.serving._state import State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """Why a user gets an item: the score, taken apart in two ways that both
     add up to it.

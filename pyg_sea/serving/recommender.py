@@ -4,23 +4,22 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
+from pyg_sea.recommend import TopK
 from pyg_sea.serving import _new_users
 from pyg_sea.serving import _rank as ranking
 from pyg_sea.serving._build import build
 from pyg_sea.serving._growing import Growing
-from pyg_sea.serving._similar import similar
+from pyg_sea.serving._knowing import Knowing
 from pyg_sea.serving._stored import Stored
-from pyg_sea.serving.explanation import Explanation, explain
 from pyg_sea.transforms.modal_knn_graph import ModalKNNGraph
 
 Method = Literal['auto', 'exact', 'faiss']
 
 
-class Recommender(Growing, Stored):
+class Recommender(Knowing, Growing, Stored):
     """A trained model at work, with your own ids; `pyg_sea.Recommender`.
 
     It holds the rows of users and items, not the model, on the CPU, and is
@@ -42,6 +41,8 @@ class Recommender(Growing, Stored):
 
     Args:
         state: What it holds.
+
+    Raises a `TypeError` for anything else, such as a model.
 
     Example:
         >>> from pyg_sea import Recommender
@@ -132,20 +133,23 @@ class Recommender(Growing, Stored):
                 exactly), or `'auto'`, see the class (default: `'auto'`).
             chunk_size: Users served at a time (default: 8192).
 
-        Raises a `KeyError` that names unknown ids.
+        Raises a `KeyError` that names unknown ids, a `ValueError` for another
+        `method`, or a `k` or `chunk_size` that is not positive, a `TypeError`
+        for another `exclude`, and an `ImportError` for `'faiss'` without it.
         """
-        local, request = self._request(
-            users, k, exclude_seen, candidates, exclude, method
+        local = self._users(users)
+        request = self._request(
+            k, exclude_seen, candidates, exclude, method, chunk_size
         )
         # Half as wide as what comes, for a million users at once.
         chunks = [
             (top.items.int(), top.scores)
-            for _, top in ranking.rank(self.state, local, request, chunk_size)
+            for _, top in ranking.rank(self.state, local, request)
         ]
         if not chunks:
             chunks = [(torch.empty(0, k, dtype=torch.int), torch.empty(0, k))]
-        items, scores = (torch.cat(part) for part in zip(*chunks))
-        return ranking.frame(self.state, local, items, scores)
+        top = TopK(*(torch.cat(part) for part in zip(*chunks)))
+        return self._table(local, top)
 
     def recommend_iter(
         self,
@@ -159,13 +163,14 @@ class Recommender(Growing, Stored):
         chunk_size: int = 8192,
     ) -> Iterator[pd.DataFrame]:
         """Yields what :meth:`recommend` returns, some users at a time, to be
-        written away. The arguments are the same.
+        written away. The arguments are the same, and are checked at once.
         """
-        local, request = self._request(
-            users, k, exclude_seen, candidates, exclude, method
+        local = self._users(users)
+        request = self._request(
+            k, exclude_seen, candidates, exclude, method, chunk_size
         )
-        for rows, top in ranking.rank(self.state, local, request, chunk_size):
-            yield ranking.frame(self.state, local[rows], *top)
+        chunks = ranking.rank(self.state, local, request)
+        return (self._table(some, top) for some, top in chunks)
 
     def recommend_for(
         self,
@@ -190,6 +195,10 @@ class Recommender(Growing, Stored):
             weights: Their weights, if the model was trained with weights
                 (default: `None`, 1 each).
             method: As of :meth:`recommend` (default: `'auto'`).
+
+        Raises what :meth:`recommend` raises, and a `ValueError` if the model
+        is not :class:`~pyg_sea.nn.SEA`, if there is no item, or `weights` are
+        not positive, one per item.
         """
         self.state.require_terms('recommend_for')
         local = torch.from_numpy(self.state.items.local(items))
@@ -199,94 +208,33 @@ class Recommender(Growing, Stored):
         if weights is not None:
             weight = _new_users.check_weight("'weights'", weights, local)
         row = _new_users.fold_in(self.state, local, weight)
-        request = self._request([], k, False, candidates, None, method)[1]
+        request = self._request(k, False, candidates, method=method)
         own = torch.stack([torch.zeros_like(local), local])
-        top = ranking.rank_rows(
-            self.state, row, [own] if exclude_seen else [], request
-        )
+        pairs = [own] if exclude_seen else []
+        top = ranking.rank_rows(self.state, row, pairs, request)
         nobody = np.zeros(1, dtype=np.int64)
-        table = ranking.frame(self.state, nobody, *top)
-        return table.drop(columns='user')
+        return self._table(nobody, top).drop(columns='user')
 
-    def score(self, users: Any, items: Any) -> NDArray[np.float32]:
-        """The scores of pairs.
-
-        Args:
-            users: The ids of users.
-            items: As many ids of items.
-
-        Shapes:
-            - output: `[B]`
-        """
-        user, item = (
-            self.state.users.local(users),
-            self.state.items.local(items),
-        )
-        if len(user) != len(item):
-            raise ValueError(
-                f"'users' and 'items' need to be as many (got {len(user)} "
-                f'and {len(item)})'
-            )
-        out = np.empty(len(user), np.float32)
-        for start in range(0, len(user), 2**16):
-            part = slice(start, start + 2**16)
-            rows = self.state.user[user[part]] * self.state.item[item[part]]
-            out[part] = rows.sum(dim=1).numpy()
-        return out
-
-    def similar_items(
-        self,
-        items: Any,
-        k: int = 20,
-        part: Literal['all', 'generic', 'unique'] = 'all',
-        modality: str | None = None,
-    ) -> pd.DataFrame:
-        """The nearest other items by the cosine of their rows or of a part of
-        them: `item`, `similar`, `rank`, `score`.
-
-        `'generic'` asks what all modalities agree on; `'unique'` with
-        `modality='image'` asks what only images know.
-
-        Args:
-            items: Their ids, one or many.
-            k: Neighbours per item (default: 20).
-            part: `'all'`, `'generic'` or `'unique'` (default: `'all'`).
-            modality: The modality to compare, `'id'` for the items' own
-                vectors (default: `None`, all of them).
-        """
-        local = self.state.items.local(items)
-        return similar(self.state, local, k, part, modality)
-
-    def explain(self, user: Any, item: Any) -> Explanation:
-        """Takes a score apart; see :class:`Explanation`.
-
-        Args:
-            user: The id of a user.
-            item: The id of an item.
-        """
-        [local_user] = self.state.users.local([user])
-        [local_item] = self.state.items.local([item])
-        return explain(self.state, int(local_user), int(local_item))
+    def _users(self, users: Any) -> ranking.Local:
+        if users is None:
+            return np.arange(len(self.state.users))
+        return self.state.users.local(users)
 
     def _request(
         self,
-        users: Any,
         k: int,
-        exclude_seen: bool,
+        seen: bool,
         candidates: Any,
-        exclude: Any,
-        method: Method,
-    ) -> tuple[NDArray[np.int64], ranking.Request]:
-        local = np.arange(len(self.state.users))
-        if users is not None:
-            local = self.state.users.local(users)
+        exclude: Any = None,
+        method: Method = 'auto',
+        chunk_size: int = 1,
+    ) -> ranking.Request:
         if candidates is not None:
             candidates = np.unique(self.state.items.local(candidates))
-        request = ranking.Request(
-            self._searches.choose(method, candidates),
-            k,
-            exclude_seen,
-            ranking.to_pairs(self.state, exclude),
-            candidates,
-        )
-        return local, request
+        search = self._searches.choose(method, candidates)
+        pairs = ranking.to_pairs(self.state, exclude)
+        return ranking.Request(search, k, seen, pairs, candidates, chunk_size)
+
+    def _table(self, users: ranking.Local, top: TopK) -> pd.DataFrame:
+        ids, items = self.state.users, self.state.items
+        return ranking.frame('user', ids, users, 'item', items, top)

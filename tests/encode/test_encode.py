@@ -171,7 +171,7 @@ def test_missing_items_are_rows_of_nan(write, tmp_path):
     ) as record:
         done = write(values, Lengths(), ids=list('ABCDEFGHIJ'))
     assert len(record) == 1
-    assert record[0].filename == __file__.replace('test_encode', 'test_encode')
+    assert record[0].filename == __file__
     message = str(record[0].message)
     assert 'B (no value), C (empty), D (empty), E (no valid Uni' in message
     assert message.endswith('F (no value), ...')
@@ -211,7 +211,7 @@ def test_what_cannot_be_loaded_does_not_move_batches(write):
     with pytest.warns(UserWarning, match='3 of 8'):
         whole = write(texts, function, 'w.npy', 'o', load=load, batch_size=2)
     assert function.batches == [['A', 'B'], ['C', 'D'], ['E']]
-    assert whole.reasons == dict.fromkeys((1, 4, 6), 'not good')
+    assert whole.reasons == dict.fromkeys((1, 4, 6), 'ValueError: not good')
     assert (whole.num_computed, whole.num_cached) == (5, 0)
 
     with pytest.raises(KeyboardInterrupt):
@@ -222,6 +222,35 @@ def test_what_cannot_be_loaded_does_not_move_batches(write):
     assert function.batches == [['C', 'D'], ['E']]
     assert (done.num_computed, done.num_cached) == (3, 2)
     assert done.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_reasons_name_the_error(write):
+    errors = {'a': ValueError(), 'b': KeyError('pixels'), 'c': MemoryError()}
+
+    def load(text):
+        if text in errors:
+            raise errors[text]
+        return text
+
+    with pytest.warns(UserWarning, match='3 of 4'):
+        done = write(['a', 'b', 'c', 'd'], Lengths(), load=load)
+    assert [*done.reasons.values()] == [
+        'ValueError',
+        "KeyError: 'pixels'",
+        'MemoryError',
+    ]
+
+
+def test_where_everything_fails_the_first_error_is_shown(write):
+    error = NameError("name 'transform' is not defined")
+
+    def load(text):
+        raise error if text == 'a' else RuntimeError
+
+    message = 'none of the 2 .* 0 .NameError: .*, 1 .RuntimeError'
+    with pytest.raises(ValueError, match=message) as found:
+        write(['a', 'b'], Lengths(), load=load)
+    assert found.value.__cause__ is error
 
 
 def test_a_file_stands_for_its_content(write, tmp_path):

@@ -41,16 +41,16 @@ def write(tmp_path, text_model):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """All texts that reach a model."""
-    texts = []
+    """The batches that reach a model."""
+    batches = []
     encode = SentenceTransformer.encode
 
     def spy(self, batch, **kwargs):
-        texts.extend(batch)
+        batches.append(batch)
         return encode(self, batch, **kwargs)
 
     monkeypatch.setattr(SentenceTransformer, 'encode', spy)
-    return texts
+    return batches
 
 
 def reference(folder, texts) -> np.ndarray:
@@ -82,10 +82,11 @@ def test_against_one_text_at_a_time(write, text_model, batch_size):
 def test_computes_only_what_is_new(write, calls):
     with pytest.warns(UserWarning, match='1 of 5 items are missing'):
         write([*TEXTS[:3], None, TEXTS[0]])
-    assert sorted(calls) == sorted(TEXTS[:3])
+    [batch] = calls
+    assert sorted(batch) == sorted(TEXTS[:3])
     calls.clear()
     done = write([TEXTS[2], TEXTS[4], TEXTS[0]])
-    assert calls == [TEXTS[4]]
+    assert calls == [[TEXTS[4]]]
     assert (done.num_computed, done.num_cached) == (1, 2)
 
 
@@ -94,7 +95,7 @@ def test_settings_and_weights_tell_models(write, calls, text_model, tmp_path):
     for kwargs in ({'prompt': 'red '}, {'half': True}):
         calls.clear()
         write(['tea'], **kwargs)
-        assert calls == ['tea']
+        assert calls == [['tea']]
         calls.clear()
         write(['tea'], **kwargs)
         assert calls == []
@@ -106,7 +107,7 @@ def test_settings_and_weights_tell_models(write, calls, text_model, tmp_path):
     config = moved / 'modules.json'
     config.write_text(config.read_text() + '\n')
     write(['tea'], moved)
-    assert calls == ['tea']
+    assert calls == [['tea']]
 
 
 def test_prompts_come_first(write):
@@ -123,17 +124,9 @@ def test_half_precision(write):
     assert np.array_equal(y, y.astype(np.float16))
 
 
-def test_texts_of_one_length_share_a_batch(write, monkeypatch):
-    batches = []
-    encode = SentenceTransformer.encode
-
-    def spy(self, batch, **kwargs):
-        batches.append(batch)
-        return encode(self, batch, **kwargs)
-
-    monkeypatch.setattr(SentenceTransformer, 'encode', spy)
+def test_texts_of_one_length_share_a_batch(write, calls):
     write(['a', 'tea jam', 'of', 'cup of jam'], batch_size=2)
-    assert batches == [['cup of jam', 'tea jam'], ['of', 'a']]
+    assert calls == [['cup of jam', 'tea jam'], ['of', 'a']]
 
 
 def test_goes_on_to_the_last_bit(write, monkeypatch):
@@ -202,10 +195,10 @@ def test_names_stand_for_commits(write, calls, text_model, offline_hub):
     # The name stands for something newer now.
     hub_cache(offline_hub, 'ann/tiny', text_model, 'b' * 40)
     write(['red tea'], 'ann/tiny')
-    assert calls == ['red tea']
+    assert calls == [['red tea']]
     hub_cache(offline_hub, 'sentence-transformers/tiny', text_model, 'c' * 40)
     write(['jam'], 'tiny')
-    assert calls == ['red tea', 'jam']
+    assert calls == [['red tea'], ['jam']]
 
 
 @pytest.mark.usefixtures('offline_hub')
@@ -222,14 +215,14 @@ def test_refuses_unknown_models(write, text_model, tmp_path):
         write(['tea'], tmp_path / 'no_model')
 
 
-def no_package(name):
-    raise PackageNotFoundError(name)
-
-
 @pytest.mark.parametrize('text', [3, b'tea', ['tea']])
 def test_refuses_what_is_no_text(write, text):
     with pytest.raises(TypeError, match=r"'texts' .* item 1 is a"):
         write(['tea', text])
+
+
+def no_package(name):
+    raise PackageNotFoundError(name)
 
 
 def test_says_which_extra_is_needed(write, monkeypatch):

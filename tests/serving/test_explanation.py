@@ -165,6 +165,13 @@ def test_plot_without_matplotlib(monkeypatch):
         make_recommender().explain('user 3', 1005).plot()
 
 
+def test_explanations_are_told_apart_by_identity():
+    recommender = make_recommender()
+    why, same = (recommender.explain('user 3', 1005) for _ in range(2))
+    assert len({why, same}) == 2
+    assert why != same
+
+
 def test_repr():
     text = repr(make_recommender().explain('user 3', 1005))
     assert text.startswith("Explanation(user='user 3', item=1005, score=")

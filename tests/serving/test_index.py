@@ -7,6 +7,8 @@ from torch_geometric.data import HeteroData
 from pyg_sea import Recommender
 from pyg_sea.serving._index import FaissSearch
 
+from .made import WIDTHS, I, make_recommender
+
 pytest.importorskip('faiss')
 
 
@@ -95,6 +97,21 @@ def test_size_decides():
     recommender.recall = 1.5
     with pytest.raises(ValueError, match=r"'recall'.*1\.5"):
         recommender.recommend(k=5)
+
+
+def test_index_stays_as_long_as_items_do():
+    recommender = make_recommender()
+    recommender.recommend(method='faiss')
+    index = recommender._searches._index
+    table = pd.DataFrame({'user': ['new'], 'item': [1004]})
+    later = recommender.add_interactions(table)
+    assert later._searches._index is index
+    features = {'text': torch.randn(1, WIDTHS['text'])}
+    larger = later.add_items(features, [77])
+    assert larger.recall_ is None
+    found = larger.recommend(k=I + 1, method='faiss')
+    assert 77 in set(found['item'])
+    assert recommender._searches._index is index
 
 
 @pytest.mark.parametrize('num_clusters', [None, 50])

@@ -88,6 +88,19 @@ def test_chunks_are_the_table(recommender):
     pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), whole)
 
 
+def test_one_id_is_enough():
+    data = make_data()
+    recommender = Recommender.from_model(make_model(data), data)
+    wanted = recommender.recommend([3], 2)
+    for user in (3, np.int64(3), torch.tensor(3), torch.tensor([3]), {3}):
+        pd.testing.assert_frame_equal(recommender.recommend(user, 2), wanted)
+
+
+def test_is_not_made_of_a_model():
+    with pytest.raises(TypeError, match=r"'from_model'.*\(got SEA\)"):
+        Recommender(make_model(make_data()))
+
+
 def test_nobody(recommender):
     assert list(recommender.recommend([])) == ['user', 'item', 'rank', 'score']
     assert len(recommender.recommend([])) == 0
@@ -252,8 +265,18 @@ def test_parts_answer_different_questions(recommender):
         (lambda r: r.recommend(exclude={'x': [1]}), KeyError, "user ids: 'x'"),
         (lambda r: r.recommend(exclude=[1]), TypeError, "'exclude'.*list"),
         (lambda r: r.recommend(method='best'), ValueError, "got 'best'"),
-        (lambda r: r.recommend(k=0), ValueError, "'k'"),
-        (lambda r: r.similar_items(1001, 0), ValueError, "'k'"),
+        (lambda r: r.recommend(k=0), ValueError, r"'k'.*\(got 0\)"),
+        (lambda r: r.recommend([], k=-1), ValueError, r"'k'.*\(got -1\)"),
+        (lambda r: r.recommend_for(1001, 0), ValueError, r"'k'.*\(got 0\)"),
+        (lambda r: r.similar_items(1001, 0), ValueError, r"'k'.*\(got 0\)"),
+        (
+            lambda r: r.recommend(chunk_size=0),
+            ValueError,
+            r"'chunk_size'.*\(got 0\)",
+        ),
+        # Nothing has to be taken from the generator.
+        (lambda r: r.recommend_iter([5]), KeyError, 'unknown user ids: 5'),
+        (lambda r: r.recommend_iter(chunk_size=-5), ValueError, r'\(got -5\)'),
         (lambda r: r.similar_items('a'), KeyError, 'item ids'),
         (
             lambda r: r.similar_items(1001, 3, 'generic', 'smell'),

@@ -81,13 +81,8 @@ class VBPRSeparate(Plugged):
         beta: float = BETA,
         num_anchors: int | None = NUM_ANCHORS,
     ) -> None:
-        separate = SeparateLearning(
-            in_channels,
-            part_channels,
-            part_channels,
-            alpha=alpha,
-            beta=beta,
-            num_anchors=num_anchors,
+        separate = equal_parts(
+            in_channels, part_channels, alpha, beta, num_anchors
         )
         sizes = dict.fromkeys(in_channels, 2 * part_channels)
         model = VBPR(num_users, num_items, sizes, hidden_channels, lambda_reg)
@@ -115,13 +110,8 @@ class FREEDOMSeparate(Plugged):
         beta: float = BETA,
         num_anchors: int | None = NUM_ANCHORS,
     ) -> None:
-        separate = SeparateLearning(
-            in_channels,
-            part_channels,
-            part_channels,
-            alpha=alpha,
-            beta=beta,
-            num_anchors=num_anchors,
+        separate = equal_parts(
+            in_channels, part_channels, alpha, beta, num_anchors
         )
         model = FREEDOM(
             num_users,
@@ -154,14 +144,7 @@ class LightGCNSeparate(Plugged):
         num_anchors: int | None = NUM_ANCHORS,
     ) -> None:
         width = hidden_channels // (2 * len(in_channels))
-        separate = SeparateLearning(
-            in_channels,
-            width,
-            width,
-            alpha=alpha,
-            beta=beta,
-            num_anchors=num_anchors,
-        )
+        separate = equal_parts(in_channels, width, alpha, beta, num_anchors)
         super().__init__(
             LightGCN(
                 num_users, num_items, hidden_channels, num_layers, lambda_reg
@@ -190,6 +173,24 @@ class LightGCNSeparate(Plugged):
         item = torch.cat([*joined(parts).values()], dim=1)
         free = x.size(1) - item.size(1)
         return F.pad(item, (0, free, self.num_users, 0))
+
+
+def equal_parts(
+    in_channels: Mapping[str, int],
+    width: int,
+    alpha: float,
+    beta: float,
+    num_anchors: int | None,
+) -> SeparateLearning:
+    """The losses, with parts that are all of one width."""
+    return SeparateLearning(
+        in_channels,
+        width,
+        width,
+        alpha=alpha,
+        beta=beta,
+        num_anchors=num_anchors,
+    )
 
 
 def joined(parts: Mapping[str, ModalParts]) -> dict[str, Tensor]:
