@@ -10,6 +10,7 @@ own.
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +39,8 @@ from pyg_sea.nn import (
 )
 from pyg_sea.nn.adjacency import AdjacencyCache
 from pyg_sea.nn.hop_sum import hop_sum
+from pyg_sea.nn.loss.rival_cross_entropy import rival_cross_entropy
+from pyg_sea.nn.propagate_blocks import propagate_blocks
 from pyg_sea.nn.unit_rows import unit_rows
 
 Piece = Callable[[], Tensor]
@@ -79,6 +82,54 @@ def propagation(size: Size, data: dict[str, Any]) -> dict[str, Piece]:
     }
 
 
+def blocks(size: Size, data: dict[str, Any]) -> dict[str, Piece]:
+    """Two modalities and items' own vectors, two hops, a batch of users."""
+    widths = (64, 64, 128)
+    users = [rows(size.num_users, width) for width in widths]
+    items = [rows(size.num_items, width) for width in widths]
+    index = torch.randint(size.num_users, (2048,))
+    num_nodes = size.num_users + size.num_items
+    cache = AdjacencyCache(normalize=True)
+    adj, _ = cache(data['inputs']['edge_index'], None, num_nodes, torch.float)
+    adj_t = cache.transposed(adj)
+
+    def composed() -> Tensor:
+        parts = [unit_rows(torch.cat(pair)) for pair in zip(users, items)]
+        h = hop_sum(torch.cat(parts, dim=1), adj, adj_t, 2)
+        x_user, x_item = h.split([size.num_users, size.num_items])
+        return torch.cat([x_user.index_select(0, index), x_item])
+
+    return {
+        'unit_rows, cat, hop_sum, index_select': composed,
+        'propagate_blocks': lambda: torch.cat(
+            propagate_blocks(users, items, adj, adj_t, 2, index)
+        ),
+    }
+
+
+def rivals(size: Size) -> dict[str, Piece]:
+    """2,048 positives against 1,024 drawn rows of 256 channels."""
+    x, y = rows(2048, 256), rows(1024, 256)
+    positive = torch.randn(2048, requires_grad=True)
+    x_ids = torch.randint(size.num_items, (2048,))
+    y_ids = torch.randint(size.num_items, (1024,))
+    scale = size.num_items / 1024
+
+    def written() -> Tensor:
+        others = x @ y.t() / 16
+        same = y_ids == x_ids.unsqueeze(-1)
+        others = others.masked_fill(same, -math.inf).logsumexp(dim=-1)
+        others = others + math.log(scale)
+        return (torch.logaddexp(positive, others) - positive).mean()
+
+    return {
+        'by autograd': written,
+        'rival_cross_entropy': lambda: rival_cross_entropy(
+            positive, x / 16, y, x_ids, y_ids, scale, 2048
+        ),
+    }
+
+
 def pieces(size: Size, data: dict[str, Any]) -> dict[str, dict[str, Piece]]:
     x = rows(size.num_users + size.num_items, 2, 64)
     a, b = rows(size.num_items, 32), rows(size.num_items, 32)
@@ -98,6 +149,7 @@ def pieces(size: Size, data: dict[str, Any]) -> dict[str, dict[str, Piece]]:
 
     return {
         'propagation': propagation(size, data),
+        'propagation of a step': blocks(size, data),
         'rows of unit length': {
             'F.normalize': lambda: F.normalize(x, dim=-1),
             'unit_rows': lambda: unit_rows(x),
@@ -109,6 +161,7 @@ def pieces(size: Size, data: dict[str, Any]) -> dict[str, dict[str, Piece]]:
         '2,048 anchors against all items': {
             name: lambda loss=loss: loss(a, b) for name, loss in solo.items()
         },
+        '2,048 positives against 1,024 rivals': rivals(size),
         'ranking loss of a batch': {
             'BPR, one negative': lambda: bpr(score(chosen), score(other)),
             'softmax, 1,024 negatives': lambda: softmax(users, items, chosen),

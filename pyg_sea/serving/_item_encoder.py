@@ -75,7 +75,8 @@ class ItemEncoder(Module):
         self, modal_x: Mapping[str, Tensor], missing: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """The rows of items before the first hop, as users see them, and
-        their own rows, as scores see them; zeros where a modality is missing.
+        their own rows, as scores see them: those of zeros where a modality is
+        missing.
 
         Shapes: features are `[N, F_m]`, `missing` is `[N]` of booleans, the
         output `[N, D]` twice.
@@ -85,9 +86,9 @@ class ItemEncoder(Module):
             key = modality_key(name)
             conv: Any = self.convs[key]
             x = unit_rows(conv.encode_items(modal_x[name]))
-            there = ~missing[name].unsqueeze(1)
-            before.append(x * there)
-            own.append(torch.cat(self.splits[key](x), dim=1) * there)
+            x = x.masked_fill(missing[name].unsqueeze(1), 0)
+            before.append(x)
+            own.append(torch.cat(self.splits[key](x), dim=1))
         none = before[0].new_zeros(before[0].size(0), self.id_channels)
         before.append(none)
         own.append(none)
