@@ -7,9 +7,10 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.linear_model import Ridge
+import torch
 from sklearn.manifold import TSNE
-from sklearn.model_selection import KFold, cross_val_score
+
+from pyg_sea import dependence
 
 # Per stage ('before', 'after') and modality: the generic and the unique part.
 Parts = dict[str, dict[str, list[np.ndarray]]]
@@ -36,16 +37,11 @@ def curves(history: list[dict[str, float]], path: Path) -> None:
 
 
 def cross_validated_r2(parts: Parts) -> dict[str, dict[str, float]]:
-    """How well the generic part predicts the unique one on held-out items,
-    by ridge regression, averaged over dimensions and five folds.
-    """
-    folds = KFold(5, shuffle=True, random_state=0)
+    """How well the generic part predicts the unique one on held-out items."""
     return {
         stage: {
-            name: float(
-                cross_val_score(
-                    Ridge(1e-3), *pair, scoring='r2', cv=folds
-                ).mean()
+            name: dependence.cross_validated_r2(
+                *(torch.from_numpy(part) for part in pair)
             )
             for name, pair in by_modality.items()
         }

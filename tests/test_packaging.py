@@ -77,7 +77,8 @@ def test_wheel_is_pure_and_whole(wheel):
         names = {name for name in file.namelist() if '.dist-info/' not in name}
     expected = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / 'pyg_sea').rglob('*.py')
+        for pattern in ('*.py', 'templates/*')
+        for path in (ROOT / 'pyg_sea').rglob(pattern)
     }
     assert names == expected | {'pyg_sea/py.typed'}
 

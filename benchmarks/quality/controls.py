@@ -7,7 +7,7 @@ python benchmarks/quality/controls.py --data "$PYG_SEA_DATA/lfm2k" \\
     --out benchmarks/quality/results/controls_lfm2k.jsonl
 
 Adds lines as `run.py` does, with the name of the variant and `dependence`:
-what `dependence.py` measures on the parts of all items at the best epoch.
+what `pyg_sea.dependence` measures on the parts of all items at the best epoch.
 What is there is skipped, what was broken off goes on. `--set` goes before the
 settings of every variant, which the paper's and the released settings do not
 take.
@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import catalogue
 import torch
 from catalogue import Catalogue
-from dependence import dependence
 from models.defaults import default, times
 from run import WORK, fill, parse_settings
 
+from pyg_sea.dependence import dependence
 from pyg_sea.nn import SEA, SeparateLearning
 from pyg_sea.transforms import model_inputs
 
@@ -131,7 +131,7 @@ def subset(
 
 @torch.no_grad()
 def measure(model: Any, shop: Catalogue) -> dict[str, dict[str, float]]:
-    """What `dependence.py` measures on a trained model."""
+    """What `pyg_sea.dependence` measures on a trained model."""
     inputs = model_inputs(shop.data)
     names = [
         n for n in ('modal_x', 'edge_index', 'edge_weight') if n in inputs

@@ -1,0 +1,141 @@
+"""Tables and modalities, as `prepare` and `add-items` take them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from pyg_sea.runs._features import Recipe
+
+
+class Columns:
+    """The columns of a table of interactions.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from pyg_sea.runs._tables import column_names
+
+        self.path = path
+        self.names = column_names(path)
+
+    def need(self, what: str, given: str | None) -> str:
+        """Return the column that is named, or that has a usual name."""
+        from pyg_sea.runs._tables import guess_column
+
+        if given is not None:
+            return self.check(what, given)
+        found = guess_column(self.names, what)
+        if found is None:
+            raise click.UsageError(
+                f"say with --{_option(what)} which column of '{self.path}' "
+                f'holds the {"items" if what == "id" else what + "s"} '
+                '(columns: '
+                f'{", ".join(self.names)})'
+            )
+        click.echo(f"{what} of {self.path.name}: the column '{found}'")
+        return found
+
+    def check(self, what: str, given: str) -> str:
+        """Return the column that is named, if it is there."""
+        if given not in self.names:
+            raise ValueError(
+                f"'{self.path}' has no column '{given}' (columns: "
+                f'{", ".join(self.names)}). Name one of them with '
+                f'--{_option(what)}'
+            )
+        return given
+
+    def read(self, texts: list[str], others: list[str | None]) -> Any:
+        """Read some columns, those in `texts` as they are written."""
+        from pyg_sea.runs._tables import read_table
+
+        columns = [*texts, *[name for name in others if name is not None]]
+        return read_table(self.path, columns, texts)
+
+
+def _option(what: str) -> str:
+    return 'item-id' if what == 'id' else what
+
+
+def read_items(
+    path: Path, item_id: str | None, title: str | None
+) -> tuple[Any, str, str | None]:
+    """Read a table of items.
+
+    Args:
+        path: The file.
+        item_id: The column of ids, if it is named.
+        title: The column of titles, if it is named.
+
+    Returns the table with ids as its index, and both columns.
+    """
+    from pyg_sea.runs._tables import guess_column, read_table
+
+    columns = Columns(path)
+    item_id = columns.need('id', item_id)
+    if title is None:
+        title = guess_column(columns.names, 'title')
+    else:
+        columns.check('title', title)
+    table = read_table(path, texts=columns.names)
+    if table[item_id].isna().any():
+        raise ValueError(
+            f"'{path}' has {int(table[item_id].isna().sum()):,} rows without "
+            f"an id in the column '{item_id}': drop or repair them"
+        )
+    table = table.set_index(item_id, drop=False)
+    if table.index.has_duplicates:
+        raise ValueError(
+            f"'{path}' repeats the id "
+            f"'{table.index[table.index.duplicated()][0]}' in the column "
+            f"'{item_id}': one row per item is needed"
+        )
+    return table, item_id, title
+
+
+def recipes_of(
+    text: dict[str, str],
+    images: dict[str, str],
+    features: dict[str, str],
+    text_model: str | None = None,
+    image_model: str | None = None,
+) -> 'dict[str, Recipe]':
+    """Where the features of each modality come from, by its name."""
+    from pyg_sea.runs._features import Recipe
+
+    out: dict[str, Recipe] = {}
+    for kind, given, model in (
+        ('images', images, image_model),
+        ('text', text, text_model),
+        ('features', features, None),
+    ):
+        for name, source in given.items():
+            if name in out:
+                raise click.UsageError(f"the modality '{name}' is given twice")
+            if not name.replace('-', '_').isidentifier():
+                raise click.UsageError(
+                    'names of modalities are letters, digits and _ (got '
+                    f'{name!r})'
+                )
+            parts = source.split(',') if kind == 'text' else [source]
+            out[name] = Recipe(kind, tuple(parts), model)
+    return out
+
+
+def to_time(column: Any, path: Path) -> Any:
+    """Times as numbers or dates."""
+    import pandas as pd
+
+    if column.dtype != object and not pd.api.types.is_string_dtype(column):
+        return column
+    try:
+        return pd.to_datetime(column, utc=True)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"the column '{column.name}' of '{path}' needs numbers or dates: "
+            f'{error}'
+        ) from error

@@ -1,0 +1,84 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyg_sea.cli import main
+
+from .made import make_shop
+
+# Long enough to be interrupted, short enough to wait for.
+TRAIN = ['train', 'data/shop', '--epochs', '30', '--patience', '30']
+TRAIN += ['--batch-size', '64', '--seed', '7', '--device', 'cpu']
+TRAIN += ['--set', 'hidden_channels=8', '--set', 'id_channels=8']
+
+
+@pytest.fixture(scope='session')
+def shop(tmp_path_factory) -> Path:
+    """The owner's folder, where all commands are called."""
+    return make_shop(tmp_path_factory.mktemp('cli') / 'shop')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def _home(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYG_HOME', str(tmp_path_factory.mktemp('home')))
+        yield
+
+
+@pytest.fixture(scope='session')
+def process(shop):
+    """Run `python -m pyg_sea.cli` in the owner's folder."""
+
+    def run(*args, code=0, program=(sys.executable, '-m', 'pyg_sea.cli')):
+        done = subprocess.run(
+            [*program, *args],
+            cwd=shop,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert 'Traceback' not in done.stderr
+        return done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture
+def call(shop, monkeypatch, capsys):
+    """The same in this process, which need not import everything again."""
+    monkeypatch.chdir(shop)
+
+    def run(*args, code=0):
+        capsys.readouterr()
+        found = main([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        assert found == code, err
+        return out, err
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def models() -> list[str]:
+    """Which models `prepare` is to take."""
+    return ['--text-model', 'models/text', '--image-model', 'models/image']
+
+
+@pytest.fixture(scope='session')
+def prepared(shop, process, models) -> str:
+    """What `prepare` said; it wrote `data/shop`."""
+    tables = ['--interactions', 'orders.csv', '--items', 'items.csv']
+    modalities = ['--text', 'text=title', '--images', 'image=photos']
+    args = [*tables, *modalities, *models, '--out', 'data/shop']
+    return process('prepare', *args)[0]
+
+
+@pytest.fixture(scope='session')
+def trained(prepared, process) -> str:
+    """What `train` said; it wrote `runs/shop`."""
+    assert os.sep not in prepared.split()[0]
+    return process(*TRAIN, '--out', 'runs/shop')[0]
