@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from cold_start import TRIALS
 from controls import variants
 from grids import GRIDS
 
@@ -115,4 +116,24 @@ def sensitivity_command(rows: Rows) -> str:
         f'python benchmarks/quality/sensitivity.py $data{chosen}'
         f'{settings_options(row["common"])} --seeds {seeds} '
         f'--out {RESULTS}/{row["file"]}'
+    )
+
+
+def cold_command(rows: Rows) -> str:
+    """That of some seeds of one model: with its settings, or, where these are
+    to be selected, with those that all trials have in common.
+    """
+    row = rows[0]
+    settings, select, first = row['set'], '', 0
+    if row['inputs']['select']:
+        known = TRIALS.get(row['model'], [{}])[0]
+        settings = {k: v for k, v in settings.items() if k not in known}
+        select, first = ' --select', min(r['seed'] for r in rows)
+    share = row['inputs']['cold_items']
+    seeds = 1 + max(r['seed'] for r in rows) - first
+    return (
+        f'python benchmarks/quality/cold_start.py $data --model '
+        f'{row["model"]}{settings_options(settings)}'
+        + (f' --share {share}' if share != 0.2 else '')
+        + f'{select} --seeds {seeds} --out {RESULTS}/{row["file"]}'
     )

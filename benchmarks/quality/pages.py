@@ -30,6 +30,8 @@ DEPENDENCE = {'r2/': 'R²', 'retrieval/': 'retrieval@1', 'hsic/': 'HSIC'}
 
 def kind_of(row: Mapping[str, Any]) -> str:
     """Which section a line belongs to."""
+    if 'cold_items' in row['inputs']:
+        return 'cold'
     if 'variant' in row:
         return 'controls'
     if 'sweep' in row:

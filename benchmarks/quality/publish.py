@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cold_page
 import matplotlib as mpl
 import numpy as np
 import pages
@@ -120,6 +121,7 @@ def page(
         parts += pages.controls(
             kinds.get('controls', []), users, num_replicates
         )
+        parts += cold_page.cold_start(kinds.get('cold', []))
         for sweep in report.groups_of(
             kinds.get('sensitivity', []), ('file', 'center', 'common')
         ):

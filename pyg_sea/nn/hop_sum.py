@@ -79,5 +79,6 @@ def _horner(x: Tensor, adj: Tensor, K: int) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
         out = x = x.to(adj.dtype)
         for _ in range(K):
-            out = torch.addmm(x, adj, out)
+            # Without `out=` the result is copied once more.
+            out = torch.addmm(x, adj, out, out=torch.empty_like(x))
     return out if K > 0 else x.clone()

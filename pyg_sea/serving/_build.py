@@ -23,7 +23,7 @@ from pyg_sea.serving._state import (
 )
 from pyg_sea.transforms._unit_rows import directions
 from pyg_sea.transforms.modal_knn_graph import ModalKNNGraph
-from pyg_sea.transforms.model_inputs import model_inputs
+from pyg_sea.transforms.model_inputs import ITEM_EDGE_TYPE, model_inputs
 
 # Half precision takes two bytes.
 _MAX_FEATURES = 2**29
@@ -79,7 +79,7 @@ def build(
         | {
             'terms': _terms(model, found, message),
             'encoder': ItemEncoder.from_sea(model),
-            'graph': _graph(inputs, graph),
+            'graph': _graph(inputs, data, graph),
             'features': _features(inputs['modal_x'], features),
         }
     )
@@ -143,28 +143,37 @@ def _terms(model: SEA, found: ScoreTerms, message: Tensor) -> Terms:
 
 
 def _graph(
-    inputs: dict[str, Any], graph: ModalKNNGraph | None
+    inputs: dict[str, Any], data: HeteroData, given: ModalKNNGraph | None
 ) -> Graph | None:
     edge_index, weight = inputs['item_edge_index'], inputs['item_edge_weight']
     if edge_index is None or edge_index.size(1) == 0:
         return None
-    given, graph = graph, graph or ModalKNNGraph()
-    names = list(inputs['modal_x'])
-    weights = graph.weights or dict.fromkeys(names, 1 / len(names))
-    total = sum(weights.values())
+    settings = data[ITEM_EDGE_TYPE].get('settings')
+    if given is not None:
+        names = list(inputs['modal_x'])
+        weights = given.weights or dict.fromkeys(names, 1 / len(names))
+        settings = {
+            'k': given.k,
+            'weights': weights,
+            'include_self': given.include_self,
+        }
+    if settings is None:
+        return UNKNOWN
+    graph = Graph(**settings)
+    total = sum(graph.weights.values())
     sums = torch.zeros(int(edge_index.max()) + 1)
     if weight is None:
         weight = torch.ones(edge_index.size(1))
     sums.index_add_(0, edge_index[1].cpu(), weight.float().cpu())
     found = float(sums.max())
     if abs(found - total) < 1e-3 * total:
-        return Graph(graph.k, weights, graph.include_self)
+        return graph
     if given is None:
         return UNKNOWN
     raise ValueError(
         f"'graph' needs to be the transform that made the graph of similar "
         f"items in 'data', whose weights add up to {found:.4g} per item "
-        f'(those of {graph} to {total:.4g})'
+        f'(those of {given} to {total:.4g})'
     )
 
 

@@ -14,14 +14,16 @@ class Growing(Base):
     """Items and users that were not there in training."""
 
     def add_items(self, features: Mapping[str, Any], ids: Any) -> 'Self':
-        """Returns a recommender with further items, placed by their features
-        and by their nearest neighbours among old and new ones, without
-        training. Rows of old items stay as they are.
+        """Returns a recommender with further items, without training. Their
+        rows are foretold from their features by ridge regression on those of
+        trained items, corrected by how much nearest neighbours differ from
+        it. Rows of old items stay as they are.
 
         Args:
             features: One matrix per modality, prepared as those of training
-                were. A row of NaN, or a modality left out, is missing and
-                adds nothing; neighbours by other modalities fill in.
+                were. A row of NaN or zeros, or a modality left out, is
+                missing: it is taken to have the mean, and neighbours by other
+                modalities fill in.
             ids: The ids of the new items.
 
         Shapes:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyg_sea.serving._build import half_rows
+from pyg_sea.serving._row_regression import RowRegression
 from pyg_sea.serving._state import UNKNOWN, Graph, State, weighted_sum
 from pyg_sea.transforms._unit_rows import directions
 
@@ -27,17 +28,22 @@ def add_items(state: State, features: Mapping[str, Any], ids: Any) -> State:
         return state
     modal_x, missing = _read(features, encoder.in_channels, num)
     before, own = encoder(modal_x, missing)
-
-    rows = torch.cat([terms.own, own])
     kept = None
     if state.features is not None:
         kept = {
             name: torch.cat([x, half_rows(modal_x[name])])
             for name, x in state.features.items()
         }
-    joined = own
+    links = None
     if state.graph is not None:
-        joined = own + _neighbours(state.graph, kept, rows, num)
+        links = _links(state.graph, kept, num)
+    known = state.seen.pairs[1].unique()
+    if kept is not None and known.numel() > 0:
+        own = _learned(terms.own, kept, known, links, num)
+    rows = torch.cat([terms.own, own])
+    joined = own
+    if links is not None:
+        joined = own + links.sum(rows)
     norm = torch.ones(num, 1)
     if terms.unit:
         norm = torch.linalg.vector_norm(joined, dim=1, keepdim=True)
@@ -79,7 +85,7 @@ def _read(
                 f"'features[{name!r}]' needs the shape [{num}, {width}], one "
                 f'row per new item (got {list(x.shape)})'
             )
-        missing[name] = x.isnan().all(dim=1)
+        missing[name] = x.isnan().all(dim=1) | (x == 0).all(dim=1)
         out[name] = x.masked_fill(missing[name].unsqueeze(1), 0.0)
         bad = (~out[name].isfinite().all(dim=1)).nonzero().view(-1)
         if bad.numel() > 0:
@@ -97,9 +103,24 @@ def _read(
     return out, missing
 
 
-def _neighbours(
-    graph: Graph, features: Mapping[str, Tensor] | None, rows: Tensor, num: int
-) -> Tensor:
+class _Links(NamedTuple):
+    """The edges of the graph of similar items into new ones."""
+
+    position: Tensor
+    item: Tensor
+    share: Tensor
+    num: int
+
+    def sum(self, rows: Tensor) -> Tensor:
+        """What neighbours add, `[N, D]`."""
+        return weighted_sum(
+            rows, self.position, self.item, self.share, self.num
+        )
+
+
+def _links(
+    graph: Graph, features: Mapping[str, Tensor] | None, num: int
+) -> _Links:
     if graph == UNKNOWN:
         raise ValueError(
             "'add_items' needs to know how the graph of similar items was "
@@ -110,8 +131,9 @@ def _neighbours(
             "'add_items' needs the features of the old items to find "
             "neighbours among them: pass features=True to 'from_model'"
         )
-    total, out = rows.size(0), torch.zeros(num, rows.size(1))
+    total = next(iter(features.values())).size(0)
     own = torch.arange(total - num, total).unsqueeze(1)
+    indices, shares = [], []
     for name, weight in graph.weights.items():
         if weight == 0 or name not in features:
             continue
@@ -119,11 +141,37 @@ def _neighbours(
         if graph.include_self:
             index = torch.cat([own, index], dim=1)
         there = index >= 0
-        count = there.sum(dim=1, keepdim=True)
-        share = (weight / count).expand_as(index)[there]
-        position = there.nonzero()[:, 0]
-        out += weighted_sum(rows, position, index[there], share, num)
-    return out
+        count = there.sum(dim=1, keepdim=True).clamp_min(1)
+        indices.append(index)
+        shares.append(weight * there / count)
+    index, share = torch.cat(indices, dim=1), torch.cat(shares, dim=1)
+    there = index >= 0
+    return _Links(there.nonzero()[:, 0], index[there], share[there], num)
+
+
+def _learned(
+    rows: Tensor,
+    features: Mapping[str, Tensor],
+    known: Tensor,
+    links: _Links | None,
+    num: int,
+) -> Tensor:
+    """Own rows of new items, as users would have made them: what features say
+    by regression, and by how much neighbours with users differ from that.
+    """
+    regression = RowRegression(features, rows, known)
+    total = rows.size(0) + num
+    own = regression(torch.arange(rows.size(0), total))
+    if links is None:
+        return own
+    near = links.item.unique()
+    near = near[torch.isin(near, known)]
+    place = torch.full((total,), near.numel())
+    place[near] = torch.arange(near.numel())
+    # All others differ by nothing.
+    nothing = rows.new_zeros(1, rows.size(1))
+    differ = torch.cat([rows[near] - regression(near), nothing])
+    return own + links._replace(item=place[links.item]).sum(differ)
 
 
 def nearest(x: Tensor, num: int, k: int) -> Tensor:

@@ -89,7 +89,9 @@ class Recommender(Knowing, Growing, Stored):
                 :func:`~pyg_sea.datasets.from_pandas`, else local ids).
             item_ids: One id per item (default: `None`, as of users).
             graph: The transform that made the graph of similar items, for
-                :meth:`add_items` (default: `None`, `ModalKNNGraph()`).
+                :meth:`add_items`, if `data` does not say (default: `None`,
+                what it says, as :class:`~pyg_sea.transforms.ModalKNNGraph`
+                leaves it there).
             features: Whether to keep features for :meth:`add_items`
                 (default: `None`, up to 1 GiB).
             edge_type: The type of the train edges (default: `None`, the only

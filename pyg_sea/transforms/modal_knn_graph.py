@@ -72,6 +72,10 @@ class ModalKNNGraph(BaseTransform):
         - `data['item', 'similar', 'item'].edge_weight`: `[E']`, float32,
           or float64 if the features are
 
+    `.settings` beside them, a dictionary of `k`, `weights` and
+    `include_self`, says how the graph was made: that is how
+    :meth:`~pyg_sea.serving.Recommender.add_items` places new items.
+
     Raises a `ValueError` for a `k` that is not positive or more than there
     are items, weights that are negative or of unknown modalities, a `recall`
     beyond 0 to 1, and neighbours that repeat or are no items; an
@@ -171,6 +175,11 @@ class ModalKNNGraph(BaseTransform):
             num_nodes=num_items,
             sort_by_row=False,
         )
+        store.settings = {
+            'k': self.k,
+            'weights': weights,
+            'include_self': self.include_self,
+        }
         return data
 
     def _search(self, name: str, x: Tensor) -> Tensor:

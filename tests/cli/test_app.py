@@ -12,7 +12,7 @@ from pyg_sea.evaluate import METRICS
 from pyg_sea.runs import _tables
 from pyg_sea.runs._models import MODELS
 
-PAGE = Path(__file__).parents[2] / 'docs' / 'tutorials' / 'command_line.md'
+PAGE = Path(__file__).parents[2] / 'docs' / 'tutorials' / 'your_catalogue.md'
 
 
 def test_help_needs_no_torch():

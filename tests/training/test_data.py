@@ -47,7 +47,7 @@ def test_missing_edges():
     data = fake_data()
     del data['user', 'buys', 'item'].val_edge_index
     with pytest.raises(
-        ValueError, match="held-out edges .* in 'val_edge_index'"
+        ValueError, match=r"held-out edges .* in 'val_edge_index'"
     ):
         RecommenderDataModule(data).val_dataloader()
     data['user', 'views', 'item'].edge_index = torch.zeros(2, 1).long()

@@ -117,44 +117,49 @@ class SampledSoftmaxLoss(Module):
         """
         synced = self.sync and self.training and world_size() > 1
         x = unit_rows(x)
-        chosen = unit_rows(y.index_select(0, target)) / self.temperature
-        loss = self._of_items(x, y, target, chosen, synced)
+        drawn = self._draw(y.size(0), y.device, synced)
+        rows = target if drawn is None else torch.cat([target, drawn])
+        rows = unit_rows(y.index_select(0, rows)) / self.temperature
+        chosen, others = rows.split([x.size(0), rows.size(0) - x.size(0)])
+        positive = (x * chosen).sum(dim=-1)
+        if drawn is None:
+            loss = info_nce(
+                x / self.temperature, unit_rows(y), target, rows_per_chunk(y)
+            )
+        else:
+            loss = rival_cross_entropy(
+                positive,
+                x,
+                others,
+                target,
+                drawn,
+                y.size(0) / others.size(0),
+                rows_per_chunk(others),
+            )
         if self.reverse > 0:
-            reverse = self._of_users(x, chosen, users, synced)
+            reverse = self._of_users(positive, x, chosen, users, synced)
             loss = loss + self.reverse * reverse
         return share_of_mean(loss.expand(x.size(0))) if synced else loss
 
-    def _of_items(
-        self,
-        x: Tensor,
-        y: Tensor,
-        target: Tensor,
-        chosen: Tensor,
-        synced: bool,
-    ) -> Tensor:
-        K, num_items = self.num_negatives, y.size(0)
-        if not self.training or K is None or num_items <= K:
-            x = x / self.temperature
-            chunk_size = rows_per_chunk(y)
-            return info_nce(x, unit_rows(y), target, chunk_size)
-        index = torch.randint(num_items, (K,), device=y.device)
-        index = broadcast(index) if synced else index
-        others = unit_rows(y.index_select(0, index)) / self.temperature
-        return rival_cross_entropy(
-            (x * chosen).sum(dim=-1),
-            x,
-            others,
-            target,
-            index,
-            num_items / K,
-            rows_per_chunk(others),
-        )
+    def _draw(
+        self, num_rows: int, device: torch.device, synced: bool
+    ) -> OptTensor:
+        # `None`: all rows.
+        K = self.num_negatives
+        if not self.training or K is None or num_rows <= K:
+            return None
+        index = torch.randint(num_rows, (K,), device=device)
+        return broadcast(index) if synced else index
 
     def _of_users(
-        self, x: Tensor, chosen: Tensor, users: OptTensor, synced: bool
+        self,
+        positive: Tensor,
+        x: Tensor,
+        chosen: Tensor,
+        users: OptTensor,
+        synced: bool,
     ) -> Tensor:
-        positive = (x * chosen).sum(dim=-1)
-        K, num_rows = self.num_negatives, x.size(0)
+        num_rows = x.size(0)
         ids = torch.arange(num_rows, device=x.device)
         if synced:
             sizes = row_sizes(x)
@@ -165,11 +170,10 @@ class SampledSoftmaxLoss(Module):
         ids = ids if users is None else users
         # Not `ids` itself: `torch.compile` wants different tensors.
         all_ids = gather_rows(ids, sizes) if synced else ids[:]
-        if self.training and K is not None and num_rows > K:
-            index = torch.randint(num_rows, (K,), device=x.device)
-            index = broadcast(index) if synced else index
-            x = x.index_select(0, index)
-            all_ids = all_ids.index_select(0, index)
+        drawn = self._draw(num_rows, x.device, synced)
+        if drawn is not None:
+            x = x.index_select(0, drawn)
+            all_ids = all_ids.index_select(0, drawn)
         return rival_cross_entropy(
             positive,
             chosen,
