@@ -66,11 +66,6 @@ def find_modalities(folder: Path) -> dict[str, str]:
     return {file.removesuffix('_feat.npy'): file for file in files}
 
 
-def graph_of(settings: Mapping[str, Any]) -> ModalKNNGraph:
-    """Return the transform that makes the graph of similar items."""
-    return ModalKNNGraph(settings['k'], settings['graph_weights'])
-
-
 def load_data(settings: Mapping[str, Any]) -> HeteroData:
     """Load the data of a run, with the graph of similar items and ids.
 
@@ -93,4 +88,4 @@ def load_data(settings: Mapping[str, Any]) -> HeteroData:
         store = data[node_type]
         if 'external_id' not in store:
             store.external_id = list(range(store.num_nodes))
-    return graph_of(settings)(data)
+    return ModalKNNGraph(settings['k'], settings['graph_weights'])(data)

@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 
 import pyg_sea
 from pyg_sea.runs._catalogue import Catalogue
-from pyg_sea.runs._data import graph_of, load_data
+from pyg_sea.runs._data import load_data
 from pyg_sea.runs._files import read_json, write_json
 from pyg_sea.runs._models import build_model
 from pyg_sea.runs.run import CATALOGUE, FORMAT, RECOMMENDER, Run
@@ -87,9 +87,7 @@ def train_run(
         progress=progress,
         **kwargs,
     )
-    Recommender.from_model(
-        model.cpu(), data, graph=graph_of(settings['data'])
-    ).save(folder / RECOMMENDER)
+    Recommender.from_model(model.cpu(), data).save(folder / RECOMMENDER)
     modalities = list(modal_features(data))
     catalogue = Catalogue.of_data(settings['data'], modalities)
     catalogue.save(folder / CATALOGUE)
