@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -8,6 +8,9 @@ from torch.autograd.function import once_differentiable
 from torch_geometric.typing import OptTensor
 
 from .hop_sum import hop_sum_
+
+#: How many columns take a hop at a time; elsewhere, those of a block.
+STRIP = {'cpu': 64}
 
 
 def propagate_blocks(
@@ -25,8 +28,9 @@ def propagate_blocks(
     It is :func:`~pyg_sea.nn.unit_rows.unit_rows` of every block,
     :meth:`torch.cat`, :func:`~pyg_sea.nn.hop_sum.hop_sum` and
     :meth:`torch.index_select` in one, since it can overwrite what lies in
-    between: two matrices of all nodes are alive at most, in the backward pass
-    too, and none between the passes.
+    between, and work on a strip of columns at a time: on CPU two matrices of
+    all nodes and 64 columns are alive at most, and their rows lie in caches.
+    None of it is kept between the passes.
 
     Args:
         users (list[torch.Tensor]): The users' rows of each block.
@@ -76,26 +80,39 @@ class _PropagateBlocks(Function):
     ) -> tuple[Tensor, Tensor]:
         users, items = rows[:num_blocks], rows[num_blocks:]
         ctx.adj_t, ctx.K, ctx.eps = adj_t, K, eps
-        ctx.sizes = [users[0].size(0), items[0].size(0)]
+        num_users, num_items = users[0].size(0), items[0].size(0)
         ctx.widths = [x.size(1) for x in users]
-        h = torch.empty(
-            sum(ctx.sizes), sum(ctx.widths), dtype=adj.dtype, device=adj.device
+        dtype = torch.promote_types(users[0].dtype, items[0].dtype)
+        num_picked = num_users if index is None else index.numel()
+        out_user, out_item = (
+            torch.empty(
+                num_rows, sum(ctx.widths), dtype=dtype, device=adj.device
+            )
+            for num_rows in (num_picked, num_items)
         )
-        norms = []
-        for x, block in zip(rows, _blocks(h, ctx.sizes, ctx.widths)):
-            x = x.to(h.dtype)
-            norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-            torch.div(x, norm.clamp_min(eps), out=block)
-            norms.append(norm)
+        norms = [
+            torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=adj.dtype)
+            for x in rows
+        ]
+        scales = [norm.clamp_min(eps) for norm in norms]
+        for b, own, joined in _strips(ctx.widths, adj.device):
+            h = torch.empty(
+                num_users + num_items,
+                own.stop - own.start,
+                dtype=adj.dtype,
+                device=adj.device,
+            )
+            for part, i in zip(
+                h.split([num_users, num_items]), (b, num_blocks + b)
+            ):
+                torch.div(rows[i][:, own].to(h.dtype), scales[i], out=part)
+            user, item = hop_sum_(h, adj, K).split([num_users, num_items])
+            user = user if index is None else user.index_select(0, index)
+            out_user[:, joined] = user
+            out_item[:, joined] = item
         # Rows as they came: most are parameters, which take no memory more.
         ctx.save_for_backward(index, *rows, *norms)
-
-        x_user, x_item = hop_sum_(h, adj, K).split(ctx.sizes)
-        dtype = torch.promote_types(users[0].dtype, items[0].dtype)
-        if index is None:
-            return x_user.to(dtype, copy=True), x_item.to(dtype, copy=True)
-        x_user = x_user.index_select(0, index)
-        return x_user.to(dtype), x_item.to(dtype, copy=True)
+        return out_user, out_item
 
     @staticmethod
     @once_differentiable
@@ -103,36 +120,46 @@ class _PropagateBlocks(Function):
         ctx: Any, grad_user: Tensor, grad_item: Tensor
     ) -> tuple[Tensor | None, ...]:
         index, *saved = ctx.saved_tensors
-        grad = torch.empty(
-            sum(ctx.sizes),
-            sum(ctx.widths),
-            dtype=ctx.adj_t.dtype,
-            device=ctx.adj_t.device,
-        )
-        user, item = grad.split(ctx.sizes)
-        item.copy_(grad_item)
-        if index is None:
-            user.copy_(grad_user)
-        else:
-            user.zero_().index_add_(0, index, grad_user.to(grad.dtype))
-        grad = hop_sum_(grad, ctx.adj_t, ctx.K)
+        rows, norms = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        num_blocks = len(ctx.widths)
+        sizes = [rows[0].size(0), rows[-1].size(0)]
+        dtype = ctx.adj_t.dtype
+        grads = [torch.empty_like(x, dtype=dtype) for x in rows]
+        dots = [torch.zeros_like(norm) for norm in norms]
+        for b, own, joined in _strips(ctx.widths, grad_item.device):
+            h = grad_item.new_empty(
+                sum(sizes), own.stop - own.start, dtype=dtype
+            )
+            user, item = h.split(sizes)
+            item.copy_(grad_item[:, joined])
+            if index is None:
+                user.copy_(grad_user[:, joined])
+            else:
+                part = grad_user[:, joined].to(dtype)
+                user.zero_().index_add_(0, index, part)
+            parts = hop_sum_(h, ctx.adj_t, ctx.K).split(sizes)
+            for part, i in zip(parts, (b, num_blocks + b)):
+                grads[i][:, own] = part
+                x = rows[i][:, own].to(dtype)
+                dots[i] += torch.linalg.vecdot(part, x).unsqueeze(-1)
 
-        half = len(saved) // 2
-        blocks = _blocks(grad, ctx.sizes, ctx.widths)
-        grads = []
-        for x, norm, g in zip(saved[:half], saved[half:], blocks):
+        for x, norm, dot, grad in zip(rows, norms, dots, grads):
             # Below eps the divisor is a constant.
-            dot = torch.linalg.vecdot(g, x.to(g.dtype)).unsqueeze(-1)
             dot = torch.where(norm < ctx.eps, 0.0, dot / norm.square())
-            g = torch.addcmul(g, x.to(g.dtype), dot, value=-1)
-            grads.append(g.div_(norm.clamp_min(ctx.eps)).to(x.dtype))
+            grad.addcmul_(x.to(dtype), dot, value=-1)
+            grad.div_(norm.clamp_min(ctx.eps))
+        grads = [grad.to(x.dtype) for x, grad in zip(rows, grads)]
         return (None,) * 6 + tuple(grads)
 
 
-def _blocks(
-    x: Tensor, sizes: Sequence[int], widths: Sequence[int]
-) -> list[Tensor]:
-    # Those of users first.
-    return [
-        block for rows in x.split(sizes) for block in rows.split(widths, 1)
-    ]
+def _strips(
+    widths: Sequence[int], device: torch.device
+) -> Iterator[tuple[int, slice, slice]]:
+    """The block of each strip, and its columns in it and among all."""
+    first = 0
+    for b, width in enumerate(widths):
+        step = STRIP.get(device.type, width)
+        for start in range(0, width, step):
+            stop = min(start + step, width)
+            yield b, slice(start, stop), slice(first + start, first + stop)
+        first += width
