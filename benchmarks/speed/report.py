@@ -247,11 +247,41 @@ def processes() -> list[str]:
     ]
 
 
+def precision() -> list[str]:
+    result = read('speed_precision')
+    if result is None:
+        return []
+    recall = result['recall']
+    lines = [
+        [
+            kind,
+            f'{row["mean"]:.4f} ± {row["std"]:.4f}',
+            f'{row["minus fp32"]["mean"]:+.4f} ± '
+            f'{row["minus fp32"]["std"]:.4f}',
+            str(len(row['values'])),
+        ]
+        for kind, row in recall['precisions'].items()
+    ]
+    header = ['', 'Recall@20', 'minus fp32, seed by seed', 'seeds']
+    return [
+        '',
+        '## Precision',
+        '',
+        f'What it does to validation Recall@20 of `SEA` on {recall["data"]}, '
+        f'best of {recall["max_epochs"]} epochs.',
+        '',
+        *table(header, lines),
+        '',
+        source(result, 'speed_precision'),
+    ]
+
+
 def main() -> None:
     lines = ['## Steps', '', 'Seconds, medians; every model in turns.', '']
     for name in ('baby', 'sports', 'clothing', 'electronics'):
         lines += steps(name)
-    lines += [*pieces(), *quality(), *scale(), *neighbors(), *processes()]
+    for part in (pieces, quality, scale, neighbors, processes, precision):
+        lines += part()
     path = RESULTS / 'speed.md'
     path.write_text('\n'.join(lines) + '\n')
     print(path.read_text())
