@@ -85,6 +85,8 @@ def run(args: list[str]) -> int:
             warnings.showwarning = _Warnings().show
             for category in (DeprecationWarning, FutureWarning):
                 warnings.simplefilter('ignore', category)
+            # Of a small catalogue: advice to those who call it themselves.
+            warnings.filterwarnings('ignore', "'CLUBLoss' was fitted on")
             # Without a word, help.
             given = args or ['--help']
             app.main(given, 'pyg-sea', standalone_mode=False, obj=args)

@@ -1,5 +1,6 @@
 """Tables and modalities, as `prepare` and `add-items` take them."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +23,19 @@ class Columns:
         self.path = path
         self.names = column_names(path)
 
-    def need(self, what: str, given: str | None) -> str:
-        """Return the column that is named, or that has a usual name."""
+    def need(
+        self, what: str, given: str | None, like: str | None = None
+    ) -> str:
+        """Return the column that is named, or is called as the one of another
+        table, or has a usual name.
+        """
         from pyg_sea.runs._tables import guess_column
 
         if given is not None:
             return self.check(what, given)
         found = guess_column(self.names, what)
+        if like in self.names:
+            found = like
         if found is None:
             raise click.UsageError(
                 f"say with --{_option(what)} which column of '{self.path}' "
@@ -62,7 +69,10 @@ def _option(what: str) -> str:
 
 
 def read_items(
-    path: Path, item_id: str | None, title: str | None
+    path: Path,
+    item_id: str | None,
+    title: str | None,
+    like: str | None = None,
 ) -> tuple[Any, str, str | None]:
     """Read a table of items.
 
@@ -70,13 +80,14 @@ def read_items(
         path: The file.
         item_id: The column of ids, if it is named.
         title: The column of titles, if it is named.
+        like: What ids of items are called elsewhere (default: `None`).
 
     Returns the table with ids as its index, and both columns.
     """
     from pyg_sea.runs._tables import guess_column, read_table
 
     columns = Columns(path)
-    item_id = columns.need('id', item_id)
+    item_id = columns.need('id', item_id, like)
     if title is None:
         title = guess_column(columns.names, 'title')
     else:
@@ -132,10 +143,38 @@ def to_time(column: Any, path: Path) -> Any:
 
     if column.dtype != object and not pd.api.types.is_string_dtype(column):
         return column
-    try:
-        return pd.to_datetime(column, utc=True)
-    except (ValueError, OverflowError) as error:
+    # 31.12.2026 is written in no other order, 12/31/2026 in both.
+    dots = column.astype(str).str.match(r'\s*\d+\.\d+\.').any()
+    for day_first in (True, False) if dots else (False, True):
+        with warnings.catch_warnings():
+            # That the order was found out.
+            warnings.simplefilter('ignore', UserWarning)
+            try:
+                return pd.to_datetime(column, utc=True, dayfirst=day_first)
+            except (ValueError, OverflowError) as error:
+                reason = str(error).partition('. You might')[0]
+    raise ValueError(
+        f"the column '{column.name}' of '{path}' needs numbers or dates, such "
+        f'as 2026-12-31: {reason}'
+    )
+
+
+def to_numbers(column: Any, path: Path) -> Any:
+    """Numbers, those of a table with semicolons with decimal commas."""
+    import pandas as pd
+
+    from pyg_sea.runs._tables import separator
+
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    texts = column.astype(str).where(column.notna())
+    if path.suffix != '.parquet' and separator(path) == ';':
+        texts = texts.str.replace(',', '.')
+    out = pd.to_numeric(texts, errors='coerce')
+    wrong = column[out.isna() & column.notna()]
+    if len(wrong):
         raise ValueError(
-            f"the column '{column.name}' of '{path}' needs numbers or dates: "
-            f'{error}'
-        ) from error
+            f"the weights '{column.name}' of '{path}' need to be numbers, "
+            f"such as 1.5 (got '{wrong.iloc[0]}')"
+        )
+    return out

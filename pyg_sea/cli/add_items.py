@@ -59,6 +59,7 @@ def command(
     from pyg_sea.runs._served import Served
 
     served = Served.open(run)
+    Served.check_out(out)
     table, _, title = read_items(
         items, item_id or served.catalogue.item_id, title
     )

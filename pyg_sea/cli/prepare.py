@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from pyg_sea.cli._inputs import Columns, read_items, recipes_of, to_time
+from pyg_sea.cli._inputs import (
+    Columns,
+    read_items,
+    recipes_of,
+    to_numbers,
+    to_time,
+)
 from pyg_sea.cli._interrupt import interruptible
 from pyg_sea.cli._options import (
     DEVICE,
@@ -141,7 +147,9 @@ def _prepare(
     table = columns.read([user, item], [time, weight])
     if time is not None:
         table[time] = to_time(table[time], interactions)
-    catalogue, item_id, title = read_items(items, item_id, title)
+    if weight is not None:
+        table[weight] = to_numbers(table[weight], interactions)
+    catalogue, item_id, title = read_items(items, item_id, title, item)
     if not (text or images or features):
         if title is None:
             raise click.UsageError(

@@ -14,10 +14,11 @@ def curves(history: pd.DataFrame, best_epoch: int) -> dict[str, list[Chart]]:
 
     Args:
         history: One row per epoch.
-        best_epoch: The epoch to mark.
+        best_epoch: The epoch to mark, counted from 0 as in `history`.
     """
     out: dict[str, list[Chart]] = {'train': [], 'val': []}
-    epoch = history['epoch'].to_numpy()
+    # People count from 1, as `pyg-sea train` does.
+    epoch = history['epoch'].to_numpy() + 1
     # The sum before its terms.
     columns = sorted(history.columns, key=lambda name: name != 'train/loss')
     for column in columns:
@@ -35,7 +36,7 @@ def curves(history: pd.DataFrame, best_epoch: int) -> dict[str, list[Chart]]:
                 'epoch, log scale' if deep else 'epoch',
                 [(epoch, value)],
                 (False, bool(deep)),
-                mark=best_epoch,
+                mark=best_epoch + 1,
             )
         )
     return out

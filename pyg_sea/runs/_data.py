@@ -22,8 +22,8 @@ def find_name(folder: Path, name: str | None) -> str:
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"the folder '{folder}' does not exist: 'pyg-sea prepare' makes "
-            "one from your tables, and 'demo' stands for generated data"
+            f"there is no folder '{folder}': 'pyg-sea prepare' makes one "
+            "from your tables, and 'demo' stands for generated data"
         )
     there = sorted(path.stem for path in folder.glob('*.inter'))
     if name is None and len(there) == 1:

@@ -1,7 +1,8 @@
 """How the features of items are made, and made again for new items."""
 
+import contextlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def write_features(
         'progress': progress,
     }
     model = str(recipe.model)
-    with warnings.catch_warnings():
+    with _bars(progress), warnings.catch_warnings():
         # What it says of missing items is said better here.
         warnings.filterwarnings('ignore', '.*their rows are NaN')
         if recipe.kind == 'text':
@@ -153,6 +154,24 @@ def write_features(
                 )
             done = encode_images(paths, model, out, **common)
     return Written(done.missing, done.reasons)
+
+
+@contextlib.contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    # Transformers draws some of its own while it loads weights.
+    try:
+        from transformers.utils import logging
+    except ImportError:
+        yield  # The encoders say what is missing.
+        return
+    before = logging.is_progress_bar_enabled()
+    if not shown:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            logging.enable_progress_bar()
 
 
 def _image_paths(

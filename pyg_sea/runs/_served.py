@@ -45,8 +45,9 @@ class Served:
             Catalogue.load(path / CATALOGUE),
         )
 
-    def save(self, path: Path) -> None:
-        """Write the folder.
+    @staticmethod
+    def check_out(path: Path) -> Path:
+        """Return the folder that :meth:`save` may write.
 
         Args:
             path: Where to; not a run, which stays as it was trained.
@@ -63,6 +64,15 @@ class Served:
                 f"'{path}' is there already and was not written by 'pyg-sea "
                 "add-items': choose another folder"
             )
+        return path
+
+    def save(self, path: Path) -> None:
+        """Write the folder.
+
+        Args:
+            path: Where to, see :meth:`check_out`.
+        """
+        path = self.check_out(path)
         self.catalogue.save(path / CATALOGUE)
         self.recommender.save(path / RECOMMENDER)
 
@@ -125,8 +135,8 @@ class Served:
         ids = [item for item in items.index if item not in known]
         if not ids:
             raise ValueError(
-                f'all {len(items):,} items of the table are there already: '
-                'nothing to add'
+                'nothing to add: all of the table is there already '
+                f'({count(len(items))})'
             )
         if len(ids) < len(items):
             say(

@@ -15,14 +15,17 @@ from pyg_sea.runs._files import replacing
 _NAMES = {
     what: names.split()
     for what, names in {
-        'user': 'user userid uid username customer customerid client clientid '
-        'member memberid visitor visitorid account accountid buyer buyerid '
-        'reviewerid',
-        'item': 'item itemid iid product productid sku article articleid asin '
-        'parentasin movieid trackid bookid videoid',
+        'user': 'user userid uid username customer customerid customerno '
+        'customernumber client clientid member memberid visitor visitorid '
+        'account accountid buyer buyerid reviewerid',
+        'item': 'item itemid itemno itemnumber itemcode iid product productid '
+        'productno productnumber productcode productsku sku variantsku '
+        'lineitemsku stockcode article articleid articleno articlenumber '
+        'asin parentasin movieid trackid bookid videoid',
         'time': 'time timestamp date datetime day orderdate orderedat '
-        'createdat purchasedat unixreviewtime',
-        'title': 'title name itemname itemtitle productname producttitle',
+        'createdat purchasedat purchasedate invoicedate unixreviewtime',
+        'title': 'title name itemname itemtitle productname producttitle '
+        'articlename',
     }.items()
 }
 _NAMES['id'] = [*_NAMES['item'], 'id']
@@ -60,7 +63,7 @@ def read_table(
         return table
     return _read_csv(
         path,
-        sep=_separator(path),
+        sep=separator(path),
         usecols=wanted,
         dtype={name: str for name in texts if name in wanted},
         # 'NA' and 'null' may be ids and titles.
@@ -81,7 +84,7 @@ def column_names(path: Path) -> list[str]:
             return list(parquet.read_schema(path).names)
         except pyarrow.ArrowException as error:
             raise ValueError(f"'{path}' is no Parquet file: {error}") from None
-    header = _read_csv(path, sep=_separator(path), nrows=0)
+    header = _read_csv(path, sep=separator(path), nrows=0)
     return [str(name) for name in header]
 
 
@@ -143,15 +146,16 @@ def count(num: int, what: str = 'item') -> str:
     return f'{num:,} {what}' + ('' if num == 1 else 's')
 
 
-def _simple(name: Any) -> str:
-    return re.sub('[^a-z0-9]', '', str(name).lower())
-
-
-def _separator(path: Path) -> str:
+def separator(path: Path) -> str:
+    """Return what separates the columns of a file of text."""
     if path.suffix in ('.tsv', '.inter'):
         return '\t'
     headers = {sep: _read_csv(path, sep=sep, nrows=0) for sep in ',;\t'}
     return max(headers, key=lambda sep: headers[sep].shape[1])
+
+
+def _simple(name: Any) -> str:
+    return re.sub('[^a-z0-9]', '', str(name).lower())
 
 
 def _read_csv(path: Path, **kwargs: Any) -> pd.DataFrame:

@@ -77,9 +77,14 @@ class Run:
                 'makes one'
             )
         if not (folder / 'run.json').is_file():
+            grown = (folder / RECOMMENDER).is_dir()
             raise FileNotFoundError(
-                f"'{folder}' is no run folder: it has no 'run.json'. 'pyg-sea "
-                "train' makes one"
+                f"'{folder}' is no run folder: it has no 'run.json'. "
+                + (
+                    "'pyg-sea add-items' wrote it: name the run behind it"
+                    if grown
+                    else "'pyg-sea train' makes one"
+                )
             )
         settings = read_json(folder / 'run.json')
         if settings.get('format') != FORMAT:

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -6,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pyg_sea.cli import main
+from pyg_sea.runs import Run
 
 from .made import make_shop
 
@@ -49,7 +52,7 @@ def process(shop):
 
 @pytest.fixture
 def call(shop, monkeypatch, capsys):
-    """The same in this process, which need not import everything again."""
+    """The same in this process, which need not import all that again."""
     monkeypatch.chdir(shop)
 
     def run(*args, code=0):
@@ -74,11 +77,34 @@ def prepared(shop, process, models) -> str:
     tables = ['--interactions', 'orders.csv', '--items', 'items.csv']
     modalities = ['--text', 'text=title', '--images', 'image=photos']
     args = [*tables, *modalities, *models, '--out', 'data/shop']
-    return process('prepare', *args)[0]
+    out, err = process('prepare', *args)
+    assert '%' not in err  # No bars in a file.
+    return out
 
 
 @pytest.fixture(scope='session')
-def trained(prepared, process) -> str:
+def trained(prepared, shop) -> str:
     """What `train` said; it wrote `runs/shop`."""
     assert os.sep not in prepared.split()[0]
-    return process(*TRAIN, '--out', 'runs/shop')[0]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(shop)
+        assert main([*TRAIN, '--out', 'runs/shop']) == 0, err.getvalue()
+    return out.getvalue()
+
+
+@pytest.fixture(scope='session')
+def run(shop, trained) -> Run:
+    """What `train` wrote."""
+    return Run.open(shop / 'runs' / 'shop')
+
+
+@pytest.fixture(scope='session')
+def added(run, process) -> str:
+    """What `add-items` said; it wrote `runs/more`."""
+    args = ['--items', 'new.csv', '--out', 'runs/more']
+    return process('add-items', 'runs/shop', *args)[0]

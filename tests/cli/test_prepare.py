@@ -226,22 +226,6 @@ def test_bad_input(call, tmp_path, args, code, message):
     assert not list(tmp_path.glob('out/*.inter'))
 
 
-def test_bad_tables(shop, call, tmp_path):
-    def fails(items, code=1):
-        path = tmp_path / 'items.csv'
-        path.write_bytes(items)
-        args = ['--interactions', 'orders.csv', '--items', path]
-        return call('prepare', *args, '--out', tmp_path / 'o', code=code)[1]
-
-    assert "repeats the id 'a'" in fails(b'sku,title\na,x\na,y\n')
-    assert '1 rows without an id' in fails(b'sku,title\na,x\n,y\n')
-    assert 'no UTF-8 text' in fails('sku,title\na,ä\n'.encode('latin-1'))
-    assert 'no table with a header' in fails(b'')
-    assert 'no item of the interactions is in' in fails(b'sku,title\na,x\n')
-    assert 'say with --item-id' in fails(b'a,title\na,x\n', code=2)
-    assert 'at least one of --text' in fails(b'sku,b\na,x\n', code=2)
-
-
 def test_bad_modalities(shop, call, tmp_path):
     def fails(option, source):
         args = [*TABLES, option, f'm={source}', '--out', tmp_path / 'out']

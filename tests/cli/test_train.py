@@ -46,9 +46,7 @@ def epochs(run):
     return len(pd.read_csv(path)) if path.exists() else 0
 
 
-def test_interrupted_and_resumed_is_bit_for_bit_the_same(
-    shop, trained, process
-):
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(shop, trained, call):
     run = shop / 'runs' / 'again'
     args = [*TRAIN, '--out', 'runs/again']
     child = subprocess.Popen(
@@ -73,7 +71,7 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(
     last = torch.load(run / 'last.ckpt', weights_only=True)
     assert last['epoch'] < epochs(run) < 30
 
-    process(*command.split()[1:])
+    call(*command.split()[1:])
     expected, found = Run.open(shop / 'runs' / 'shop'), Run.open(run)
     assert len(found.history) == 30
     for key in ('best_epoch', 'epochs', 'validation', 'test', 'baselines'):
@@ -148,7 +146,8 @@ def test_generated_catalogue(call, tmp_path):
 @pytest.mark.parametrize(
     ('args', 'code', 'message'),
     [
-        (['nowhere'], 1, "folder '{cwd}/nowhere' does not exist: 'pyg-sea pr"),
+        (['nowhere'], 1, "there is no folder '{cwd}/nowhere': 'pyg-sea pr"),
+        (['orders.csv'], 1, "there is no folder '{cwd}/orders.csv': 'pyg"),
         (['photos'], 1, "'pyg-sea prepare' makes such a folder"),
         (['data/shop', '--model', 'BM3'], 2, "'BM3' is not one of 'SEA'"),
         (['data/shop', '--set', 'alpa=1'], 1, "'alpa': 1} do not fit the mo"),

@@ -226,7 +226,7 @@ def test_refuses_settings(folder, kwargs, message):
 def test_refuses_folders(folder, tmp_path):
     with pytest.raises(ValueError, match=r"'demo', take no \['weight'\]"):
         make_settings('demo', weight='rating')
-    with pytest.raises(FileNotFoundError, match=r'does not exist.*prepare'):
+    with pytest.raises(FileNotFoundError, match=r'is no folder.*prepare'):
         make_settings(tmp_path / 'none')
     with pytest.raises(FileNotFoundError, match=r'needs to hold one \.inter'):
         make_settings(tmp_path)
