@@ -276,11 +276,47 @@ def precision() -> list[str]:
     ]
 
 
+def serving() -> list[str]:
+    result = read('speed_serving')
+    if result is None:
+        return []
+    lines = [
+        [
+            f'{row["users"]:,}',
+            f'{row["seconds"]:.1f}',
+            f'{row["first part after"]:.2f}',
+            f'{row["before"]:.2f}',
+            f'{row["peak"]:.2f}',
+        ]
+        for row in result['points']
+    ]
+    header = ['users', 's for all', 's to the first', 'GB before', 'peak GB']
+    return [
+        '',
+        '## Serving',
+        '',
+        f'The best {result["k"]} of {result["items"]:,} items, '
+        f'{result["channels"]} channels, exact, for every user:',
+        '',
+        *table(header, lines),
+        '',
+        source(result, 'speed_serving'),
+    ]
+
+
 def main() -> None:
     lines = ['## Steps', '', 'Seconds, medians; every model in turns.', '']
     for name in ('baby', 'sports', 'clothing', 'electronics'):
         lines += steps(name)
-    for part in (pieces, quality, scale, neighbors, processes, precision):
+    for part in (
+        pieces,
+        quality,
+        scale,
+        neighbors,
+        processes,
+        precision,
+        serving,
+    ):
         lines += part()
     path = RESULTS / 'speed.md'
     path.write_text('\n'.join(lines) + '\n')
