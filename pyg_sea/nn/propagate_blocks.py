@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -29,8 +30,8 @@ def propagate_blocks(
     :meth:`torch.cat`, :func:`~pyg_sea.nn.hop_sum.hop_sum` and
     :meth:`torch.index_select` in one, since it can overwrite what lies in
     between, and work on a strip of columns at a time: on CPU two matrices of
-    all nodes and 64 columns are alive at most, and their rows lie in caches.
-    None of it is kept between the passes.
+    all nodes and 64 columns are alive at most, three from three hops on, and
+    their rows lie in caches. None of it is kept between the passes.
 
     Args:
         users (list[torch.Tensor]): The users' rows of each block.
@@ -49,7 +50,8 @@ def propagate_blocks(
         - **input:** per block rows :math:`(U, D_b)` and :math:`(I, D_b)`,
           sparse matrices :math:`(U + I, U + I)`
         - **output:** rows :math:`(B, \sum_b D_b)` of users and
-          :math:`(I, \sum_b D_b)` of items
+          :math:`(I, \sum_b D_b)` of items, in the data type to which those
+          of all blocks are promoted
 
     Example:
         >>> import torch
@@ -82,7 +84,7 @@ class _PropagateBlocks(Function):
         ctx.adj_t, ctx.K, ctx.eps = adj_t, K, eps
         num_users, num_items = users[0].size(0), items[0].size(0)
         ctx.widths = [x.size(1) for x in users]
-        dtype = torch.promote_types(users[0].dtype, items[0].dtype)
+        dtype = reduce(torch.promote_types, [x.dtype for x in rows])
         num_picked = num_users if index is None else index.numel()
         out_user, out_item = (
             torch.empty(
@@ -126,22 +128,24 @@ class _PropagateBlocks(Function):
         dtype = ctx.adj_t.dtype
         grads = [torch.empty_like(x, dtype=dtype) for x in rows]
         dots = [torch.zeros_like(norm) for norm in norms]
-        for b, own, joined in _strips(ctx.widths, grad_item.device):
-            h = grad_item.new_empty(
-                sum(sizes), own.stop - own.start, dtype=dtype
-            )
-            user, item = h.split(sizes)
-            item.copy_(grad_item[:, joined])
-            if index is None:
-                user.copy_(grad_user[:, joined])
-            else:
-                part = grad_user[:, joined].to(dtype)
-                user.zero_().index_add_(0, index, part)
-            parts = hop_sum_(h, ctx.adj_t, ctx.K).split(sizes)
-            for part, i in zip(parts, (b, num_blocks + b)):
-                grads[i][:, own] = part
-                x = rows[i][:, own].to(dtype)
-                dots[i] += torch.linalg.vecdot(part, x).unsqueeze(-1)
+        # Autocast would take the dots in half precision.
+        with torch.autocast(grad_item.device.type, enabled=False):
+            for b, own, joined in _strips(ctx.widths, grad_item.device):
+                h = grad_item.new_empty(
+                    sum(sizes), own.stop - own.start, dtype=dtype
+                )
+                user, item = h.split(sizes)
+                item.copy_(grad_item[:, joined])
+                if index is None:
+                    user.copy_(grad_user[:, joined])
+                else:
+                    part = grad_user[:, joined].to(dtype)
+                    user.zero_().index_add_(0, index, part)
+                parts = hop_sum_(h, ctx.adj_t, ctx.K).split(sizes)
+                for part, i in zip(parts, (b, num_blocks + b)):
+                    grads[i][:, own] = part
+                    x = rows[i][:, own].to(dtype)
+                    dots[i] += torch.linalg.vecdot(part, x).unsqueeze(-1)
 
         for x, norm, dot, grad in zip(rows, norms, dots, grads):
             # Below eps the divisor is a constant.

@@ -50,7 +50,9 @@ class _UnitRows(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         out, norm = ctx.saved_tensors
-        dot = torch.linalg.vecdot(grad, out).unsqueeze(-1)
+        # `backward()` may be called under autocast.
+        with torch.autocast(grad.device.type, enabled=False):
+            dot = torch.linalg.vecdot(grad, out).unsqueeze(-1)
         # Below eps the divisor is a constant.
         dot = dot * (norm >= ctx.eps)
         grad = torch.addcmul(grad, out, dot, value=-1)

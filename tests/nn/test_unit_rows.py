@@ -34,3 +34,13 @@ def test_zero_rows_in_half_precision(dtype):
     torch.testing.assert_close(
         out[1], torch.tensor([0.6, 0.8], dtype=dtype), rtol=1e-2, atol=0
     )
+
+
+def test_backward_under_autocast():
+    x = torch.randn(50, 16, requires_grad=True)
+    weight = torch.randn(50, 16)
+    [expected] = torch.autograd.grad((unit_rows(x) * weight).sum(), x)
+    out = (unit_rows(x) * weight).sum()
+    with torch.autocast('cpu', torch.bfloat16):
+        [grad] = torch.autograd.grad(out, x)
+    torch.testing.assert_close(grad, expected, rtol=0, atol=0)

@@ -23,8 +23,8 @@ def rival_cross_entropy(
         \frac{1}{B} \sum_{b=1}^B \ln \Big( \exp(p_b) + s \sum_{k \,:\, j_k
         \neq i_b} \exp(\mathbf{x}_b^\top \mathbf{y}_k) \Big) - p_b
 
-    Gradients are computed beside the values, so that at most
-    :obj:`chunk_size` rows of logits are in memory, and none are kept.
+    Gradients, where they are wanted, are computed beside the values, so that
+    at most :obj:`chunk_size` rows of logits are in memory, and none are kept.
 
     Args:
         positive (torch.Tensor): The positive logits :math:`p_b`.
@@ -47,8 +47,11 @@ def rival_cross_entropy(
         >>> rival_cross_entropy(torch.ones(2), x, x, ids, ids, 1.0, 2)
         tensor(0.3133)
     """
+    graded = torch.is_grad_enabled() and (
+        positive.requires_grad or x.requires_grad or y.requires_grad
+    )
     return _RivalCrossEntropy.apply(
-        positive, x, y, x_ids, y_ids, math.log(scale), chunk_size
+        positive, x, y, x_ids, y_ids, math.log(scale), chunk_size, graded
     )
 
 
@@ -63,11 +66,15 @@ class _RivalCrossEntropy(Function):
         y_ids: Tensor,
         log_scale: float,
         chunk_size: int,
+        graded: bool,
     ) -> Tensor:
         # Half precision would not hold the sums.
         dtype = torch.promote_types(positive.dtype, torch.float)
         total = positive.new_zeros((), dtype=dtype)
-        grads_positive, grads_x, grad_y = [], [], torch.zeros_like(y)
+        grads_positive, grads_x = [], []
+        grad_y = torch.zeros_like(
+            y, dtype=torch.promote_types(y.dtype, torch.float)
+        )
         for p, rows, ids in zip(
             positive.split(chunk_size),
             x.split(chunk_size),
@@ -83,14 +90,19 @@ class _RivalCrossEntropy(Function):
             own = (p - largest).exp()
             mass = own + others.sum(dim=-1)
             total += (mass.log() + largest - p).sum()
+            if not graded:
+                continue
             # What is left are the derivatives by the logits.
             others = others.div_(mass.unsqueeze(-1)).to(x.dtype)
             grads_positive.append((own / mass - 1).to(positive.dtype))
             grads_x.append((others @ y).to(x.dtype))
             grad_y += others.t() @ rows
-        ctx.save_for_backward(
-            torch.cat(grads_positive), torch.cat(grads_x), grad_y
-        )
+        if graded:
+            ctx.save_for_backward(
+                torch.cat(grads_positive),
+                torch.cat(grads_x),
+                grad_y.to(y.dtype),
+            )
         return (total / positive.numel()).to(positive.dtype)
 
     @staticmethod
@@ -98,4 +110,4 @@ class _RivalCrossEntropy(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         positive, x, y = ctx.saved_tensors
         grad = grad / max(positive.numel(), 1)
-        return positive * grad, x * grad, y * grad, None, None, None, None
+        return positive * grad, x * grad, y * grad, *(None,) * 5

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from pyg_sea.nn.loss.rival_cross_entropy import rival_cross_entropy
 
@@ -90,7 +91,62 @@ def test_autocast():
         torch.testing.assert_close(a, b, atol=0.02, rtol=0.05)
 
 
+@pytest.mark.parametrize('num_rows', [0, 5])
+def test_no_rivals_at_all(num_rows):
+    """Nothing to lose; the mean over no rows is no number."""
+    positive, x, _ = inputs()
+    y = torch.empty(0, 3, dtype=torch.double, requires_grad=True)
+    args = [positive[:num_rows], x[:num_rows], y]
+    out = rival_cross_entropy(*args, X_IDS[:num_rows], Y_IDS[:0], 1.0, 2)
+    assert out.isnan() if num_rows == 0 else out.item() == 0
+    for grad in torch.autograd.grad(out, (positive, x, y)):
+        assert not grad.any()
+
+
+def test_no_rows():
+    """As a process has that got no share of a batch."""
+    positive, x, y = inputs()
+    args = [positive[:0], x[:0], y]
+    out = rival_cross_entropy(*args, X_IDS[:0], Y_IDS, 2.0, 2)
+    grads = torch.autograd.grad(out.expand(0).sum(), (positive, x, y))
+    assert not any(grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+def test_many_chunks_add_up_in_half_precision(dtype):
+    """A running sum in half precision would come to a halt."""
+    x, y = torch.ones(5000, 1, dtype=dtype), torch.zeros(1, 1, dtype=dtype)
+    ids = torch.zeros(5000, dtype=torch.long)
+    y.requires_grad_()
+    out = rival_cross_entropy(
+        torch.zeros(5000, dtype=dtype), x, y, ids, ids[:1] + 1, 1.0, 4
+    )
+    out.backward()
+    # Half a chance of losing.
+    assert out.item() == pytest.approx(math.log(2), rel=0.01)
+    assert y.grad.item() == pytest.approx(0.5, rel=0.01)
+
+
 def test_no_gradients_are_computed_in_vain():
-    args = [arg.detach() for arg in inputs()]
+    wanted, plain = inputs(), [arg.detach() for arg in inputs()]
+    product = 2 * 5 * 4 * 3
+    for args, enabled, products in (
+        (wanted, True, 3),
+        (wanted, False, 1),
+        (plain, True, 1),
+    ):
+        with (
+            torch.set_grad_enabled(enabled),
+            FlopCounterMode(display=False) as counter,
+        ):
+            out = rival_cross_entropy(*args, X_IDS, Y_IDS, 2.0, 3)
+        assert counter.get_total_flops() == products * product
+        assert out.requires_grad == (products == 3)
+
+
+def test_has_no_second_derivative():
+    args = inputs()
     out = rival_cross_entropy(*args, X_IDS, Y_IDS, 2.0, 3)
-    assert not out.requires_grad
+    [grad] = torch.autograd.grad(out.square(), args[1], create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        grad.sum().backward()
