@@ -39,7 +39,8 @@ def add_items(state: State, features: Mapping[str, Any], ids: Any) -> State:
         links = _links(state.graph, kept, num)
     known = state.seen.pairs[1].unique()
     if kept is not None and known.numel() > 0:
-        own = _learned(terms.own, kept, known, links, num)
+        weights = None if state.graph is None else state.graph.weights
+        own = _learned(terms.own, kept, known, weights, links, num)
     rows = torch.cat([terms.own, own])
     joined = own
     if links is not None:
@@ -153,13 +154,15 @@ def _learned(
     rows: Tensor,
     features: Mapping[str, Tensor],
     known: Tensor,
+    weights: Mapping[str, float] | None,
     links: _Links | None,
     num: int,
 ) -> Tensor:
     """Own rows of new items, as users would have made them: what features say
-    by regression, and by how much neighbours with users differ from that.
+    by regression, modalities weighing what they do among neighbours, and by
+    how much neighbours with users differ from that.
     """
-    regression = RowRegression(features, rows, known)
+    regression = RowRegression(features, rows, known, weights)
     total = rows.size(0) + num
     own = regression(torch.arange(rows.size(0), total))
     if links is None:

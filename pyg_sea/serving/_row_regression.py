@@ -23,15 +23,24 @@ class RowRegression:
         features: Unit rows by modality; all zero where one is missing.
         target: The rows, of these items or of the first ones of them.
         known: The items to learn from, at least one.
+        weights: How much each modality counts (default: `None`, all the
+            same); what is not named counts nothing.
 
     Shapes: features are `[N, F_m]`, `target` is `[I, D]` with `I <= N`, and
     `known` is `[K]`.
     """
 
     def __init__(
-        self, features: Mapping[str, Tensor], target: Tensor, known: Tensor
+        self,
+        features: Mapping[str, Tensor],
+        target: Tensor,
+        known: Tensor,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.features = features
+        weights = weights or dict.fromkeys(features, 1.0)
+        share = len(weights) / sum(weights.values())
+        self.weights = {m: weights.get(m, 0.0) * share for m in features}
         rows = known[:: -(-known.numel() // _MAX_ITEMS)]
         raw = {name: self._modality(name, rows) for name in features}
         self.means = {
@@ -55,7 +64,9 @@ class RowRegression:
 
     def _joined(self, raw: Mapping[str, Tensor]) -> Tensor:
         out = [
-            (x - self.means[name]) * x.any(dim=1, keepdim=True)
+            (x - self.means[name])
+            * x.any(dim=1, keepdim=True)
+            * self.weights[name]
             for name, x in raw.items()
         ]
         return torch.cat(out, dim=1)

@@ -48,7 +48,10 @@ def by_hand(recommender, x, data, graph):
     own = recommender.state.terms.own.double()
     num = next(iter(x.values())).size(0)
     rows = {name: unit(torch.cat([old[name], x[name]]), dim=1) for name in x}
-    joined = torch.cat([rows[name].half() for name in x], dim=1).double()
+    mean = sum(graph.weights.values()) / len(graph.weights)
+    share = {name: graph.weights[name] / mean for name in x}
+    joined = [rows[name].half().double() * share[name] for name in x]
+    joined = torch.cat(joined, dim=1)
     known = data['user', 'buys', 'item'].edge_index[1].unique()
     assert known.numel() < I
     fit = regression_by_hand(joined[known], own[known], 10.0**RIDGES)

@@ -94,3 +94,18 @@ def test_one_item_is_the_mean_of_all():
     features, rows = made()
     fit = RowRegression(features, rows, torch.tensor([7]))
     torch.testing.assert_close(fit(torch.tensor([300]))[0], rows[7])
+
+
+def test_modalities_count_what_they_weigh():
+    """As columns scaled before; what weighs nothing is not read."""
+    features, rows = made(noise=0.3)
+    known = torch.arange(200)
+    fit = RowRegression(features, rows, known, {'a': 0.25, 'b': 0.75})
+    scaled = {'a': 0.5 * features['a'], 'b': 1.5 * features['b'].float()}
+    wanted = RowRegression(scaled, rows, known)(torch.arange(400))
+    torch.testing.assert_close(fit(torch.arange(400)), wanted)
+    alone = RowRegression(features, rows, known, {'b': 0.3})
+    wanted = RowRegression({'b': features['b']}, rows, known)
+    torch.testing.assert_close(
+        alone(torch.arange(400)), wanted(torch.arange(400))
+    )
