@@ -67,6 +67,14 @@ def hop_sum_(x: Tensor, adj: Tensor, K: int) -> Tensor:
     Shapes:
         - **input:** rows :math:`(N, D)`, a sparse matrix :math:`(N, N)`
         - **output:** rows :math:`(N, D)`
+
+    Example:
+        >>> import torch
+        >>> from pyg_sea.nn.hop_sum import hop_sum_
+        >>> adj = torch.tensor([[0.0, 1.0], [0.0, 0.0]]).to_sparse_coo()
+        >>> hop_sum_(torch.eye(2), adj, K=2)
+        tensor([[1., 1.],
+                [0., 1.]])
     """
     if K < 2:
         return _horner(x, adj, K) if K == 1 else x

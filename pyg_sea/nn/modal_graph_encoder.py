@@ -9,13 +9,8 @@ from torch_geometric.typing import Adj, OptTensor
 
 from .adjacency import AdjacencyCache, propagation_dtype
 from .conv import ModalGCNConv
-from .distributed import (
-    broadcast,
-    gather_rows,
-    share,
-    share_sizes,
-    world_size,
-)
+from .distributed import gather_rows, share, share_sizes, world_size
+from .free_rows import drop_rows, start_rows
 from .missing import MissingRows
 from .modality import check_channels, check_modal_x, modality_key
 from .propagate_blocks import propagate_blocks
@@ -161,6 +156,11 @@ class ModalGraphEncoder(Module):
 
         self._set_start()
 
+    @property
+    def normalize(self) -> bool:
+        r"""Whether interactions are normalized here."""
+        return self._adjacency.normalize
+
     def reset_parameters(self) -> None:
         r"""Resets all learnable parameters of the module."""
         for name in self.modalities:
@@ -172,11 +172,7 @@ class ModalGraphEncoder(Module):
         rows: list[Tensor] = [*self.user_embedding]
         if self.item_embedding is not None:
             rows += [self.item_embedding, self.user_id_embedding]
-        for weight in rows:
-            if self.initial_norm is None:
-                xavier_normal_(weight)
-            else:
-                weight.normal_(std=self.initial_norm / weight.size(1) ** 0.5)
+        start_rows(rows, self.initial_norm)
         for name in self.modalities:
             first: Any = self._conv(name).mlp.lins[0]
             first.weight.mul_(self.encoder_scale)
@@ -221,7 +217,8 @@ class ModalGraphEncoder(Module):
             x_item = dict(zip(self.modalities, parts))
         x_item = self.missing.clear(x_item, modal_x)
         if ids is not None:
-            x_item[ID] = self._own_vectors(ids, sync)
+            p = self.id_dropout if self.training else 0.0
+            x_item[ID] = drop_rows(ids, p, sync)
         return self.propagate(x_item, edge_index, edge_weight, users)
 
     def propagate(
@@ -263,9 +260,8 @@ class ModalGraphEncoder(Module):
         else:
             pairs = [unit_rows(torch.cat(pair)) for pair in zip(user, item)]
             h = torch.cat(pairs, dim=1).to(dtype)
-            conv = self._conv(self.modalities[0])
             with torch.autocast(h.device.type, enabled=False):
-                h = conv.propagate_hops(h, *adj)
+                h = self._conv(self.modalities[0]).propagate_hops(h, *adj)
             x_user, x = h.to(pairs[0].dtype).tensor_split([self.num_users])
             if users is not None:
                 x_user = x_user.index_select(0, users)
@@ -293,13 +289,6 @@ class ModalGraphEncoder(Module):
             name: self._conv(name).encode_items(modal_x[name][rows])
             for name in self.modalities
         }
-
-    def _own_vectors(self, weight: Tensor, sync: bool) -> Tensor:
-        if not self.training or self.id_dropout == 0:
-            return weight
-        draw = torch.rand(weight.size(0), 1, device=weight.device)
-        draw = broadcast(draw) if sync else draw
-        return weight * (draw >= self.id_dropout)
 
     def _conv(self, name: str) -> ModalGCNConv:
         return cast(ModalGCNConv, self.convs[modality_key(name)])

@@ -68,8 +68,7 @@ def build(
         parts = found.user, found.item + found.similar
         user, item = (x.float().cpu() for x in parts)
         state = State(user, item, users, items, model.blocks, seen)
-        encoder: Any = model.encoder
-        if not encoder._adjacency.normalize or encoder.K == 0:
+        if not model.encoder.normalize or model.encoder.K == 0:
             return state
         message = _messages(model, inputs, seen, num_items)
     finally:

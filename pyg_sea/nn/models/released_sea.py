@@ -295,9 +295,9 @@ class ReleasedSEA(Recommender):
         x_user, x_item = self.encoder.propagate(
             self._encode_items(rows), edge_index, edge_weight
         )
-        item = torch.cat([x_item[name] for name in self.modalities], dim=-1)
-        item = self.item_conv(item, item_edge_index, item_edge_weight)
-        return torch.cat([x_user, item])
+        x = torch.cat([*x_item.values()], dim=-1)
+        x = self.item_conv(x, item_edge_index, item_edge_weight)
+        return torch.cat([x_user, x])
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
