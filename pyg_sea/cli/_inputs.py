@@ -93,6 +93,8 @@ def read_items(
     else:
         columns.check('title', title)
     table = read_table(path, texts=columns.names)
+    if table.empty:
+        raise ValueError(f"'{path}' holds no items, only names of columns")
     if table[item_id].isna().any():
         raise ValueError(
             f"'{path}' has {int(table[item_id].isna().sum()):,} rows without "
@@ -129,8 +131,8 @@ def recipes_of(
                 raise click.UsageError(f"the modality '{name}' is given twice")
             if not name.replace('-', '_').isidentifier():
                 raise click.UsageError(
-                    'names of modalities are letters, digits and _ (got '
-                    f'{name!r})'
+                    'names of modalities are letters, digits and _, the '
+                    f'first of them no digit (got {name!r})'
                 )
             parts = source.split(',') if kind == 'text' else [source]
             out[name] = Recipe(kind, tuple(parts), model)

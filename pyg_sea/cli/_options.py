@@ -27,6 +27,13 @@ def apply(decorators: list[Decorator]) -> Decorator:
     return decorate
 
 
+def positive(*names: str, **settings: Any) -> Decorator:
+    """An option that takes a whole number from 1; help says its default."""
+    return click.option(
+        *names, type=click.IntRange(min=1), show_default=True, **settings
+    )
+
+
 def pairs(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
@@ -143,12 +150,10 @@ TRAINING = apply(
             help='Weights of interactions, a column of the .inter file; '
             "'prepare --weight' writes 'weight'.",
         ),
-        click.option(
+        positive(
             '--graph-k',
             'k',
-            type=click.IntRange(min=1),
             default=10,
-            show_default=True,
             help='Neighbours of an item, per modality, in the graph of '
             'similar items.',
         ),
@@ -161,29 +166,19 @@ TRAINING = apply(
             help='The weight of a modality in that graph; may be repeated.  '
             '[default: equal ones]',
         ),
-        click.option(
+        positive(
             '--epochs',
             'max_epochs',
-            type=click.IntRange(min=1),
             default=1000,
-            show_default=True,
             help='At most this many.',
         ),
-        click.option(
+        positive(
             '--patience',
-            type=click.IntRange(min=1),
             default=20,
-            show_default=True,
             help='Stop after this many epochs without a better validation '
             'recall@20.',
         ),
-        click.option(
-            '--batch-size',
-            type=click.IntRange(min=1),
-            default=2048,
-            show_default=True,
-            help='Interactions per step.',
-        ),
+        positive('--batch-size', default=2048, help='Interactions per step.'),
         click.option(
             '--lr',
             type=click.FloatRange(min=0, min_open=True),

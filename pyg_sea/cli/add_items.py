@@ -1,5 +1,6 @@
 """`pyg-sea add-items`."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -60,17 +61,19 @@ def command(
 
     served = Served.open(run)
     Served.check_out(out)
-    table, _, title = read_items(
-        items, item_id or served.catalogue.item_id, title
-    )
+    known = served.catalogue
+    table, _, found = read_items(items, item_id or known.item_id, title)
+    if title is None:
+        title = known.title if known.title in table else found
     grown = served.add_items(
         table,
         recipes_of(text, images, features),
         items.parent,
-        served.catalogue.title if title is None else title,
+        title,
         device,
         progress=sys.stderr.isatty(),
         say=click.echo,
     )
     grown.save(out)
-    click.echo(f'written to {out}; next: pyg-sea recommend {out} --user ...')
+    following = shlex.join(['pyg-sea', 'recommend', str(out)])
+    click.echo(f'written to {out}; next: {following} --user ...')

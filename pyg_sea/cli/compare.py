@@ -6,7 +6,13 @@ from typing import Any
 import click
 
 from pyg_sea.cli._interrupt import interruptible
-from pyg_sea.cli._options import MODELS, TRAINING, command_line, trainer
+from pyg_sea.cli._options import (
+    MODELS,
+    TRAINING,
+    command_line,
+    positive,
+    trainer,
+)
 from pyg_sea.cli._print import show
 
 TABLE = 'comparison.csv'
@@ -22,13 +28,7 @@ TABLE = 'comparison.csv'
     required=True,
     help='May be repeated.',
 )
-@click.option(
-    '--seeds',
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help='How many times to train each model.',
-)
+@positive('--seeds', default=5, help='How many times to train each model.')
 @click.option(
     '--out',
     required=True,

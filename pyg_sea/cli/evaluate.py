@@ -4,19 +4,17 @@ from pathlib import Path
 
 import click
 
-from pyg_sea.cli._options import METRICS
+from pyg_sea.cli._options import METRICS, positive
 from pyg_sea.cli._print import metrics_table, show
 
 
 @click.command('evaluate', short_help='Measure a trained model.')
 @click.argument('run', type=click.Path(path_type=Path))
-@click.option(
+@positive(
     '--k',
     'cutoffs',
-    type=click.IntRange(min=1),
     multiple=True,
     default=(10, 20),
-    show_default=True,
     help='The length of the lists; may be repeated.',
 )
 @click.option(

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from pyg_sea.cli._options import positive
 from pyg_sea.cli._print import show
 
 
@@ -12,11 +13,9 @@ from pyg_sea.cli._print import show
 @click.argument('run', type=click.Path(path_type=Path))
 @click.argument('user')
 @click.argument('item')
-@click.option(
+@positive(
     '--k',
     default=10,
-    show_default=True,
-    type=click.IntRange(min=1),
     help='How many of the items that the user has to show.',
 )
 @click.option(

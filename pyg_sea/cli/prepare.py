@@ -1,5 +1,6 @@
 """`pyg-sea prepare`."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -178,4 +179,5 @@ def _prepare(
         say=click.echo,
         **rest,
     )
-    click.echo(f'written to {out}; next: pyg-sea train {out} --out runs/...')
+    following = shlex.join(['pyg-sea', 'train', str(out)])
+    click.echo(f'written to {out}; next: {following} --out runs/...')

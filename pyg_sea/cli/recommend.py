@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from pyg_sea.cli._options import positive
 from pyg_sea.cli._print import show
 
 
@@ -20,13 +21,7 @@ from pyg_sea.cli._print import show
     metavar='ITEM',
     help='An item of somebody who was not there in training; may be repeated.',
 )
-@click.option(
-    '--k',
-    default=10,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help='How many items.',
-)
+@positive('--k', default=10, help='How many items.')
 @click.option(
     '--candidates',
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -75,9 +70,7 @@ def command(
     served = Served.open(run)
     options: dict[str, Any] = {'k': k, 'exclude_seen': not include_seen}
     if candidates is not None:
-        lines = candidates.read_text(encoding='utf-8-sig').splitlines()
-        wanted = [line.strip() for line in lines if line.strip()]
-        options['candidates'] = served.ids('item', wanted)
+        options['candidates'] = served.ids('item', _read_ids(candidates))
     recommender = served.recommender
     if history:
         items = served.ids('item', list(history))
@@ -91,3 +84,17 @@ def command(
         return
     write_table(out, table)
     click.echo(f'{len(table):,} recommendations written to {out}')
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is no UTF-8 text: {error}") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise ValueError(
+            f"'{path}' names no item: one id per line is needed, or leave "
+            '--candidates out'
+        )
+    return ids

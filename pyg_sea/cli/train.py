@@ -1,5 +1,6 @@
 """`pyg-sea train`."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -93,4 +94,5 @@ def _report(run: Any, out: Path) -> None:
         f'{metrics["seconds"]:.0f} s; all of it is in {out}'
     )
     user = run.recommender().user_ids[0]
-    click.echo(f'next: pyg-sea recommend {out} --user {user}')
+    following = ['pyg-sea', 'recommend', str(out), '--user', str(user)]
+    click.echo(f'next: {shlex.join(following)}')

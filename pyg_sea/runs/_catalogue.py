@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -109,14 +110,7 @@ class Catalogue:
         Args:
             folder: Where to.
         """
-        write_titles(folder / TITLES, self.titles)
-        arrays: dict[str, Any] = {
-            f'{name}/{key}': np.asarray(value)
-            for name, moments in self.moments.items()
-            for key, value in vars(moments).items()
-        }
-        with replacing(folder / _MOMENTS) as scratch:
-            np.savez(scratch, **arrays)
+        # First: with it the folder is known to be ours.
         write_json(
             folder / PREPARED,
             {
@@ -129,6 +123,14 @@ class Catalogue:
                 },
             },
         )
+        write_titles(folder / TITLES, self.titles)
+        arrays: dict[str, Any] = {
+            f'{name}/{key}': np.asarray(value)
+            for name, moments in self.moments.items()
+            for key, value in vars(moments).items()
+        }
+        with replacing(folder / _MOMENTS) as scratch:
+            np.savez(scratch, **arrays)
 
     @classmethod
     def load(cls, folder: Path) -> 'Catalogue':
@@ -138,12 +140,6 @@ class Catalogue:
             folder: Where it is.
         """
         content = read_json(folder / PREPARED)
-        moments: dict[str, Moments] = {}
-        with np.load(folder / _MOMENTS, allow_pickle=False) as arrays:
-            for key in arrays:
-                name, attribute = key.rsplit('/', 1)
-                moment = moments.setdefault(name, Moments())
-                setattr(moment, attribute, arrays[key])
         return cls(
             {
                 name: Recipe.of(recipe)
@@ -152,7 +148,7 @@ class Catalogue:
             content['item_id'],
             content['title'],
             content['normalize'],
-            moments,
+            _read_moments(folder / _MOMENTS),
             read_titles(folder / TITLES),
         )
 
@@ -169,6 +165,21 @@ def write_titles(path: Path, titles: Mapping[str, str]) -> None:
     """Write the titles of items."""
     columns = {'item': list(titles), 'title': list(titles.values())}
     write_table(path, pd.DataFrame(columns, dtype=object))
+
+
+def _read_moments(path: Path) -> dict[str, Moments]:
+    moments: dict[str, Moments] = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays:
+                name, attribute = key.rsplit('/', 1)
+                moment = moments.setdefault(name, Moments())
+                setattr(moment, attribute, arrays[key])
+    except (BadZipFile, EOFError, ValueError) as error:
+        raise ValueError(
+            f"'{path}' is cut short or was changed: {error}"
+        ) from error
+    return moments
 
 
 def _moments(name: str, path: Path) -> Moments:

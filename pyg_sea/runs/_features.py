@@ -223,7 +223,11 @@ def _write_vectors(
         index, values = table.index, x.astype(np.float32)
     else:
         frame = read_table(path)
-        column = guess_column(frame, 'item') or frame.columns[0]
+        column = (
+            guess_column(frame, 'item')
+            or guess_column(frame, 'id')
+            or frame.columns[0]
+        )
         try:
             values = frame.drop(columns=column).to_numpy(np.float32)
         except ValueError as error:
@@ -236,6 +240,11 @@ def _write_vectors(
         raise ValueError(
             f"'{path}' repeats the item '{index[index.duplicated()][0]}'"
         )
+    if values.size == 0:
+        raise ValueError(
+            f"'{path}' needs one row of numbers per item (got "
+            f'{len(values):,} rows with {values.shape[1]} numbers)'
+        )
     position = index.get_indexer(pd.Index(ids))
     x = np.where((position < 0)[:, None], np.nan, values[position])
     missing = np.isnan(x).all(axis=1) | ~x.any(axis=1)
@@ -243,6 +252,14 @@ def _write_vectors(
         raise NoFeaturesError(
             f"'{path}' has no vector of any item: it holds "
             f'{index[:3].tolist()}, and items are {list(ids[:3])}'
+        )
+    broken = ~missing & ~np.isfinite(x).all(axis=1)
+    if broken.any():
+        raise ValueError(
+            f"'{path}' holds NaN, infinite or larger than float32 values in "
+            f'the vectors of {count(int(broken.sum()))}, such as '
+            f'{ids[int(broken.argmax())]}. Repair them, or leave the whole '
+            'vector empty (NaN) for an item that has none'
         )
     write_npy(out, x.shape, np.float32, [x])
     return Written(missing, {})

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pyg_sea.runs._catalogue import Catalogue
+from pyg_sea.runs._data import PREPARED
 from pyg_sea.runs._features import NoFeaturesError, Recipe, write_features
 from pyg_sea.runs._prepare import titles_of
 from pyg_sea.runs._tables import count
@@ -58,7 +59,10 @@ class Served:
         if path.exists() and not (
             path.is_dir()
             and not (path / 'run.json').exists()
-            and ((path / CATALOGUE).is_dir() or not any(path.iterdir()))
+            and (
+                (path / CATALOGUE / PREPARED).is_file()
+                or not any(path.iterdir())
+            )
         ):
             raise FileExistsError(
                 f"'{path}' is there already and was not written by 'pyg-sea "

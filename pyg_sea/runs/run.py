@@ -1,4 +1,6 @@
 import os
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,19 +127,7 @@ class Run:
         """
         data = self.data() if data is None else data
         model = build_model(**self.settings['model'], data=data)
-        state = torch.load(
-            self.path / 'best.ckpt', map_location='cpu', weights_only=True
-        )['state_dict']
-        weights = {key.removeprefix('model.'): x for key, x in state.items()}
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            folder = self.settings['data']['folder']
-            raise ValueError(
-                f"the weights in '{self.path}' do not fit the data in "
-                f"'{folder}', which must have changed since: {error}. Train "
-                'anew'
-            ) from error
+        load_weights(model, self.path / 'best.ckpt', self.settings)
         return model.eval()
 
     def recommender(self) -> Recommender:
@@ -146,3 +136,42 @@ class Run:
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({str(self.path)!r})'
+
+
+def load_weights(model: Model, path: Path, settings: Mapping[str, Any]) -> int:
+    """Load what a training has kept into a model.
+
+    Args:
+        model: A model as it was trained.
+        path: `best.ckpt` or `last.ckpt` of a run.
+        settings: The settings of the run.
+
+    Returns the epoch, from 0. Raises a `ValueError` if the file cannot be
+    read, or the data have changed since.
+    """
+    try:
+        state = torch.load(
+            path, map_location='cpu', weights_only=True, mmap=True
+        )
+    except (
+        EOFError,
+        OSError,
+        RuntimeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise ValueError(
+            f"'{path}' cannot be read, it is cut short or was changed: "
+            f'{error}. Train anew'
+        ) from error
+    weights = {
+        key.removeprefix('model.'): x for key, x in state['state_dict'].items()
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the weights in '{path.parent}' do not fit the data in "
+            f"'{settings['data']['folder']}', which must have changed since: "
+            f'{error}. Train anew'
+        ) from error
+    return int(state['epoch'])

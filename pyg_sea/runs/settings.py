@@ -41,7 +41,8 @@ def make_settings(
         name: The name of the catalogue (default: `None`, that of the only
             `.inter` file in `folder`).
         modalities: Modality names and their files in `folder`
-            (default: `None`, all `<modality>_feat.npy`).
+            (default: `None`, those that 'pyg-sea prepare' wrote, if it did,
+            else all `<modality>_feat.npy`).
         normalize: `'l2'`, `'standard'` or `'none'` (default: `None`,
             `'standard'` for `'SEA'` and `'none'` for others).
         weight: The column of interaction weights (default: `None`, the one

@@ -11,7 +11,13 @@ from pyg_sea.runs._catalogue import Catalogue
 from pyg_sea.runs._data import load_data
 from pyg_sea.runs._files import read_json, write_json
 from pyg_sea.runs._models import build_model
-from pyg_sea.runs.run import CATALOGUE, FORMAT, RECOMMENDER, Run
+from pyg_sea.runs.run import (
+    CATALOGUE,
+    FORMAT,
+    RECOMMENDER,
+    Run,
+    load_weights,
+)
 from pyg_sea.serving import Recommender
 from pyg_sea.transforms._modal_x import modal_features
 from pyg_sea.transforms.model_inputs import model_inputs
@@ -53,8 +59,9 @@ def train_run(
           of :class:`~pyg_sea.transforms.ModalKNNGraph`
 
     Raises a `FileExistsError` if there is a run already and `resume` is not
-    set, a `ValueError` if it has other settings, and what loading and
-    training raise.
+    set, a `ValueError` if it has other settings (but for `max_epochs`, of
+    which it needs as many as it has trained, and `patience`) or its data
+    have changed since, and what loading and training raise.
 
     Example:
         >>> import tempfile
@@ -75,7 +82,10 @@ def train_run(
         data = load_data(settings['data'])
     seed_everything(settings['train']['seed'])
     model = build_model(**settings['model'], data=data)
-    # Not before: what cannot even start leaves no run behind.
+    if resume and (folder / 'last.ckpt').is_file():
+        _check_last(folder / 'last.ckpt', model, settings)
+    # Not before: what cannot even start leaves no run behind, and one that
+    # cannot go on stays as it is.
     write_json(folder / 'run.json', content)
     (folder / 'metrics.json').unlink(missing_ok=True)
     result = train(
@@ -167,3 +177,14 @@ def _check_folder(
                 f"'{key}' was {old.get(key)!r} (got {new.get(key)!r}). Repeat "
                 'the settings it was started with, or choose another folder'
             )
+
+
+def _check_last(path: Path, model: Any, settings: Mapping[str, Any]) -> None:
+    num_epochs = load_weights(model, path, settings) + 1
+    wanted = settings['train']['max_epochs']
+    if num_epochs > wanted:
+        raise ValueError(
+            f"'max_epochs' needs to be at least {num_epochs}, as many as the "
+            f"run in '{path.parent}' has trained (got {wanted}). Raise it, or "
+            'choose another folder'
+        )

@@ -1,6 +1,8 @@
 import contextlib
+import functools
 import io
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from pyg_sea.cli import main
 from pyg_sea.runs import Run
 
+from . import interrupts
 from .made import make_shop
 
 # Long enough to be interrupted, short enough to wait for.
@@ -61,6 +64,64 @@ def call(shop, monkeypatch, capsys):
         out, err = capsys.readouterr()
         assert found == code, err
         return out, err
+
+    return run
+
+
+@pytest.fixture
+def interrupted(shop):
+    """Press Ctrl-C in a process when `where` has returned so many times."""
+
+    def run(where, number, *args):
+        script = str(Path(interrupts.__file__))
+        child = subprocess.Popen(
+            [sys.executable, script, where, str(number), *map(str, args)],
+            cwd=shop,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        said = []
+        for line in child.stdout:
+            if line == 'here\n':
+                child.send_signal(signal.SIGINT)
+                break
+            said.append(line)
+        rest, err = child.communicate(timeout=120)
+        assert child.returncode == 130, err
+        assert 'Traceback' not in err
+        return ''.join(said) + rest, err
+
+    return run
+
+
+@pytest.fixture
+def call_interrupted(call):
+    """The same in this process."""
+
+    def run(where, number, *args):
+        owner, name = interrupts.find(where)
+        press = functools.partial(signal.raise_signal, signal.SIGINT)
+        with pytest.MonkeyPatch.context() as patch:
+            function = getattr(owner, name)
+            patch.setattr(
+                owner, name, interrupts.after(function, number, press)
+            )
+            return call(*args, code=130)
+
+    return run
+
+
+@pytest.fixture
+def refuses(call, shop):
+    """See that a command fails, why, and that it leaves nothing in `x`."""
+
+    def run(command, args, code, message):
+        _, err = call(command, *args.split(), code=code)
+        last = err.splitlines()[-1]
+        assert last.startswith('Error: ')
+        assert message in last
+        assert not (shop / 'x').exists()
 
     return run
 

@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
+from torch_geometric.data import HeteroData
 from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
 
 COLORS = {
@@ -70,6 +71,18 @@ def write_items(path: Path, titles: dict[str, str]) -> None:
     """Write a table of items."""
     table = pd.DataFrame({'sku': list(titles), 'title': titles.values()})
     table.to_csv(path, index=False)
+
+
+def orders(shop: Path) -> pd.DataFrame:
+    """Read `orders.csv`."""
+    return pd.read_csv(shop / 'orders.csv', dtype={'customer_id': str})
+
+
+def edges(data: HeteroData) -> list[list[list[int]]]:
+    """The train, validation and test edges."""
+    store = data['user', 'buys', 'item']
+    names = ('edge_index', 'val_edge_index', 'test_edge_index')
+    return [store[name].tolist() for name in names]
 
 
 def _save_models(folder: Path) -> None:

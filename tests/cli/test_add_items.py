@@ -128,3 +128,62 @@ def test_other_folders_are_refused_before_anything_is_encoded(added, call):
     out, err = call('add-items', 'runs/shop', *args, code=1)
     assert out == ''
     assert "not written by 'pyg-sea add-items'" in err
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ('runs/shop --items items.csv --out runs/shop', 'choose'),
+        ('runs/more --items new.csv --out x', 'nothing to add'),
+        (
+            'runs/shop --items new.csv --images text=photos --out x',
+            'made as those of training were',
+        ),
+        (
+            'runs/more/recommender --items new.csv --out x',
+            'nothing is known',
+        ),
+    ],
+)
+def test_bad_input(added, refuses, args, message):
+    refuses('add-items', args, 1, message)
+
+
+def test_a_folder_that_only_looks_like_ours_is_left_alone(
+    added, call, tmp_path
+):
+    mine = tmp_path / 'items' / 'titles.csv'
+    mine.parent.mkdir()
+    mine.write_text('my own')
+    args = ['add-items', 'runs/shop', '--items', 'new.csv', '--out']
+    call(*args, tmp_path / 'out')
+    _, err = call(*args, tmp_path, code=1)
+    assert "not written by 'pyg-sea add-items'" in err
+    assert mine.read_text() == 'my own'
+    # What it wrote itself, it writes again.
+    out, _ = call(*args, tmp_path / 'out')
+    assert '1 item added' in out
+
+
+def test_titles_come_from_the_column_of_prepare(shop, call, tmp_path):
+    items = pd.read_csv(shop / 'items.csv').assign(label='one')
+    items.to_csv(tmp_path / 'items.csv', index=False)
+    call(
+        *('prepare', '--interactions', 'orders.csv', '--text', 'text=title'),
+        *('--items', tmp_path / 'items.csv', '--title', 'label'),
+        *('--text-model', 'models/text', '--out', tmp_path / 'in'),
+    )
+    call('train', tmp_path / 'in', '--epochs', '1', '--out', tmp_path / 'run')
+    args = ['add-items', tmp_path / 'run', '--items', tmp_path / 'new.csv']
+
+    def title(*more, **columns):
+        new = pd.DataFrame({'sku': ['z'], 'title': ['red cup'], **columns})
+        new.to_csv(tmp_path / 'new.csv', index=False)
+        call(*args, *more, '--out', tmp_path / 'out')
+        path = tmp_path / 'out' / 'items' / 'titles.csv'
+        return pd.read_csv(path, index_col='item')['title']['z']
+
+    assert title(label=['two']) == 'two'
+    assert title('--title', 'title', label=['two']) == 'red cup'
+    # It has to be called something.
+    assert title() == 'red cup'

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 import pyg_sea
-from pyg_sea.cli import _app, _options, main
-from pyg_sea.evaluate import METRICS
+from pyg_sea.cli import _app, main
 from pyg_sea.runs import _tables
-from pyg_sea.runs._models import MODELS
 
 PAGE = Path(__file__).parents[2] / 'docs' / 'tutorials' / 'your_catalogue.md'
 
@@ -31,11 +29,6 @@ def test_help_needs_no_torch():
     assert done.stdout.splitlines()[-1] == '[]'
     for name in _app.COMMANDS:
         assert f'Usage: pyg-sea {name} ' in done.stdout
-
-
-def test_names_are_those_of_the_library():
-    assert list(_options.MODELS) == list(MODELS)
-    assert list(_options.METRICS) == list(METRICS)
 
 
 def test_version_and_help(capsys):

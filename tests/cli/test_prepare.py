@@ -8,21 +8,12 @@ import torch
 
 from pyg_sea.datasets import MMRecDataset, from_pandas
 from pyg_sea.encode import encode_text
+from pyg_sea.encode._store import RowStore
 from pyg_sea.runs import make_settings
 
-from .made import NUM_ITEMS, NUM_USERS
+from .made import NUM_ITEMS, NUM_USERS, edges, orders
 
 TABLES = ['--interactions', 'orders.csv', '--items', 'items.csv']
-
-
-def orders(shop):
-    return pd.read_csv(shop / 'orders.csv', dtype={'customer_id': str})
-
-
-def edges(data):
-    store = data['user', 'buys', 'item']
-    names = ('edge_index', 'val_edge_index', 'test_edge_index')
-    return [store[name].tolist() for name in names]
 
 
 def assert_same(found, expected):
@@ -164,6 +155,15 @@ def test_ready_made_vectors(shop, call, tmp_path):
     expected[4] = np.nan
     csv = np.load(tmp_path / 'out' / 'csv_feat.npy')
     assert np.allclose(csv, expected, equal_nan=True)
+    # The ids need not come first, nor be called as those of the items.
+    table = table.rename(columns={'sku': 'ID'})[[*'abcd', 'ID']]
+    table.drop(index=4).to_csv(tmp_path / 'x.csv', index=False)
+    call(
+        *('prepare', *TABLES, '--out', tmp_path / 'out'),
+        *('--features', f'csv={tmp_path / "x.csv"}'),
+    )
+    csv = np.load(tmp_path / 'out' / 'csv_feat.npy')
+    assert np.allclose(csv, expected, equal_nan=True)
 
 
 def test_again_takes_titles_and_removes_what_is_gone(shop, call, tmp_path):
@@ -212,6 +212,7 @@ def test_what_fails_half_way_is_not_read(shop, call, tmp_path, models):
         ([*TABLES, '--features', 'x=new.csv'], 1, 'needs numbers in all'),
         ([*TABLES, '--text', 'a=title', '--images', 'a=photos'], 2, 'twice'),
         ([*TABLES, '--text', 'a/b=title'], 2, 'letters, digits and _'),
+        ([*TABLES, '--text', '1a=title'], 2, "no digit (got '1a')"),
         ([*TABLES, '--weight', 'date'], 1, 'need to be numbers'),
         ([*TABLES, '--split', 'time', '--time', 'sku'], 1, 'numbers or dates'),
         ([*TABLES, '--k-core', '99'], 1, 'lower it'),
@@ -242,6 +243,15 @@ def test_bad_modalities(shop, call, tmp_path):
     assert "repeats the item 'sku-01'" in fails('--features', path)
     path = write('others.csv', 'sku,a\nx,1\n')
     assert 'has no vector of any item' in fails('--features', path)
+    path = write('header.csv', 'sku,a,b\n')
+    assert '(got 0 rows with 2 numbers)' in fails('--features', path)
+    path = write('ids.csv', 'sku\nsku-01\n')
+    assert '(got 1 rows with 0 numbers)' in fails('--features', path)
+    for wrong in ('inf', '1e39', ''):
+        path = write('wrong.csv', f'sku,a,b\nsku-01,{wrong},1\nsku-02,1,2\n')
+        assert 'in the vectors of 1 item, such as sku-01. Repair' in fails(
+            '--features', path
+        )
     path = write('no.parquet', 'sku,a\nx,1\n')
     assert 'is no Parquet file' in fails('--features', path)
     (tmp_path / 'two').mkdir()
@@ -263,8 +273,85 @@ def test_bad_modalities(shop, call, tmp_path):
     assert "no item has a text in ['note']" in err
 
 
+def test_next_command_can_be_pasted(call, tmp_path):
+    np.save(tmp_path / 'x.npy', np.ones((NUM_ITEMS + 1, 2)))
+    features = ['--features', f'v={tmp_path / "x.npy"}']
+    folder = tmp_path / 'my shop'
+    out, _ = call('prepare', *TABLES, *features, '--out', folder)
+    command = out.splitlines()[-1].partition('next: ')[2]
+    assert command == f"pyg-sea train '{folder}' --out runs/..."
+
+
 def test_other_folders_are_left_alone(shop, call, tmp_path):
     (tmp_path / 'letter.txt').write_text('Dear')
     _, err = call('prepare', *TABLES, '--out', tmp_path, code=1)
     assert 'was not prepared by pyg_sea' in err
     assert [path.name for path in tmp_path.iterdir()] == ['letter.txt']
+
+
+def assert_completes(shop, call, err, out, args):
+    """See that nothing half-written can be read, and prepare again."""
+    [message] = [x for x in err.splitlines() if x.startswith('Error')]
+    command = f'pyg-sea {" ".join(args)}'
+    how = f'What is encoded is kept, go on with: {command}'
+    assert message == f'Error: interrupted. {how}'
+    names = [path.name for path in out.glob('*')]
+    assert not [x for x in names if x.startswith('.') or 'inter' in x]
+    for path in out.glob('*.npy'):
+        assert np.load(path).shape == (NUM_ITEMS, 8)
+    _, err = call('train', out, '--out', out.parent / 'run', code=1)
+    assert "'pyg-sea prepare' makes " in err
+    call(*command.split()[1:])
+    found, expected = (
+        {path.name: path.read_bytes() for path in folder.iterdir()}
+        for folder in (out, shop / 'data' / 'shop')
+    )
+    assert found == expected
+
+
+def interrupted_args(models, out):
+    modalities = ['--text', 'text=title', '--images', 'image=photos']
+    return ['prepare', *TABLES, *modalities, *models, '--out', str(out)]
+
+
+def test_interrupted_keeps_what_is_encoded(
+    shop, prepared, models, interrupted, call, monkeypatch, tmp_path
+):
+    # Where nothing is known yet.
+    monkeypatch.setenv('PYG_HOME', str(tmp_path / 'home'))
+    out = tmp_path / 'shop'
+    args = interrupted_args(models, out)
+    _, err = interrupted('pyg_sea.encode._store:RowStore.append', 1, *args)
+    assert [path.name for path in out.iterdir()] == ['prepare.json']
+
+    added = []
+
+    def append(self, contents, rows):
+        added.append(len(contents))
+        keep(self, contents, rows)
+
+    keep = RowStore.append
+    monkeypatch.setattr(RowStore, 'append', append)
+    assert_completes(shop, call, err, out, args)
+    # The titles. Photos were kept.
+    assert added == [NUM_ITEMS - 1]
+
+
+@pytest.mark.parametrize(
+    ('where', 'number'),
+    [
+        ('pyg_sea.cli.prepare:read_items', 1),
+        ('pyg_sea.runs._prepare:from_pandas', 1),
+        ('pyg_sea.runs._prepare:write_json', 1),
+        ('pyg_sea.runs._prepare:write_features', 1),
+        # Of titles, users, items and interactions; not moved yet.
+        ('pyg_sea.runs._tables:pd.DataFrame.to_csv', 1),
+        ('pyg_sea.runs._tables:pd.DataFrame.to_csv', 4),
+    ],
+)
+def test_interrupted_anywhere(
+    shop, prepared, models, call, call_interrupted, tmp_path, where, number
+):
+    args = interrupted_args(models, tmp_path / 'shop')
+    _, err = call_interrupted(where, number, *args)
+    assert_completes(shop, call, err, tmp_path / 'shop', args)

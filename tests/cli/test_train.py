@@ -1,4 +1,5 @@
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -98,6 +99,15 @@ def test_a_run_is_not_overwritten(call, trained):
     assert "'lr' was 0.001 (got 0.5)" in err
 
 
+def test_fewer_epochs_leave_a_run_as_it_is(call, shop, trained):
+    args = [*TRAIN, '--out', 'runs/shop', '--resume', '--epochs', '29']
+    _, err = call(*args, code=1)
+    assert "'max_epochs' needs to be at least 30, as many as the run" in err
+    assert '(got 29)' in err
+    run = Run.open(shop / 'runs' / 'shop')
+    assert run.settings['train']['max_epochs'] == 30
+
+
 def test_options_reach_the_run(shop, call, prepared, tmp_path):
     out, _ = call(
         *('train', 'data/shop', '--out', tmp_path / 'run', '--epochs', '1'),
@@ -143,6 +153,16 @@ def test_generated_catalogue(call, tmp_path):
     assert recommender.user_ids[1] == 1
 
 
+def test_next_command_can_be_pasted(call, tmp_path):
+    folder = tmp_path / 'my run'
+    args = ['--model', 'VBPR', '--epochs', '1']
+    out, _ = call('train', 'demo', '--out', folder, *args)
+    command = out.splitlines()[-1].removeprefix('next: ')
+    assert command == f"pyg-sea recommend '{folder}' --user 0"
+    out, _ = call(*shlex.split(command)[1:])
+    assert len(out.splitlines()) == 1 + 10
+
+
 @pytest.mark.parametrize(
     ('args', 'code', 'message'),
     [
@@ -168,44 +188,3 @@ def test_bad_input(shop, call, prepared, tmp_path, args, code, message):
     assert last.startswith('Error: ')
     assert message.replace('{cwd}', str(shop)) in last
     assert not (tmp_path / 'run').exists()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason='there is CUDA')
-def test_says_that_there_is_no_gpu(call, prepared, tmp_path):
-    args = ['data/shop', '--out', tmp_path / 'run', '--device', 'cuda']
-    _, err = call('train', *args, code=1)
-    assert "torch finds no device 'cuda' here" in err
-
-
-def test_compare(shop, process, call, prepared):
-    args = ['compare', 'data/shop', '--model', 'SEA', '--model', 'VBPR']
-    args += ['--epochs', '2', '--batch-size', '64', '--out', 'runs/compare']
-    out, _ = process(*args, '--seeds', '2')
-    table = pd.read_csv(shop / 'runs' / 'compare' / 'comparison.csv')
-    rows = table.set_index(['model', 'split', 'metric'])
-    for model in ('SEA', 'VBPR'):
-        runs = [
-            Run.open(shop / 'runs' / 'compare' / model / f'seed-{seed}')
-            for seed in range(2)
-        ]
-        for split in ('validation', 'test'):
-            values = [run.metrics[split]['recall@20'] for run in runs]
-            mean = sum(values) / 2
-            std = abs(values[0] - values[1]) / 2**0.5
-            row = rows.loc[model, split, 'recall@20']
-            assert row['mean'] == pytest.approx(mean)
-            assert row['std'] == pytest.approx(std, abs=1e-9)
-            assert row['num_seeds'] == 2
-            assert f'{mean:.4f} ± {std:.4f}' in out
-    assert ('popularity', 'test', 'ndcg@10') in rows.index
-
-    # What is there is not trained again.
-    first = shop / 'runs' / 'compare' / 'SEA' / 'seed-0' / 'best.ckpt'
-    stamps = [first.stat().st_mtime_ns]
-    (first.parent.parent / 'seed-1' / 'metrics.json').unlink()
-    out, _ = call(*args, '--seeds', '2')
-    again = pd.read_csv(shop / 'runs' / 'compare' / 'comparison.csv')
-    assert first.stat().st_mtime_ns == stamps[0]
-    pd.testing.assert_frame_equal(table, again)
-    _, err = call(*args[:-1], 'data/shop', '--lr', '-1', code=2)
-    assert 'not in the range x>0' in err

@@ -7,6 +7,9 @@ import pandas as pd
 
 from pyg_sea.datasets import FakeMultimodal
 
+SHORT = {'max_epochs': 3, 'batch_size': 64}
+SMALL = {'hidden_channels': 8, 'id_channels': 4, 'num_anchors': None}
+
 
 def make_folder(folder: Path, num_users: int = 60) -> Path:
     """Write users and 40 items of two modalities, with external ids and

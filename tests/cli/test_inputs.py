@@ -2,7 +2,7 @@ import pandas as pd
 
 from pyg_sea.datasets import MMRecDataset, from_pandas
 
-from .test_prepare import edges, orders
+from .made import edges, orders
 
 
 def test_tables_as_spreadsheets_write_them(shop, call, tmp_path):
@@ -63,6 +63,7 @@ def test_bad_tables(shop, call, tmp_path):
     assert '1 rows without an id' in fails(b'sku,title\na,x\n,y\n')
     assert 'no UTF-8 text' in fails('sku,title\na,ä\n'.encode('latin-1'))
     assert 'no table with a header' in fails(b'')
+    assert 'holds no items, only names' in fails(b'sku,title\n')
     assert 'no item of the interactions is in' in fails(b'sku,title\na,x\n')
     assert 'say with --item-id' in fails(b'a,title\na,x\n', code=2)
     assert 'at least one of --text' in fails(b'sku,b\na,x\n', code=2)
