@@ -109,7 +109,7 @@ def cross_validated_r2(x: Tensor, y: Tensor, seed: int = 0) -> float:
             'pip install "pyg_sea[plot]"'
         ) from error
     known, wanted = (rows.numpy() for rows in double_rows(x, y, 5))
-    varies = np.ptp(wanted, axis=0) > 1e-9 * (1 + np.abs(wanted).max())
+    varies = np.ptp(wanted, axis=0) > 1e-9 * np.abs(wanted).max()
     wanted = wanted[:, varies]
     if wanted.shape[1] == 0:
         return 0.0

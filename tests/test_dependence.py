@@ -22,9 +22,9 @@ def test_r2_of_a_linear_map_is_one():
     y = 5 + x @ rows(6, 4)
     assert measures.cross_validated_r2(x, y) == pytest.approx(1, abs=1e-3)
     # The units of either side do not matter.
-    assert measures.cross_validated_r2(1e-4 * x, 1e4 * y) == pytest.approx(
-        1, abs=1e-3
-    )
+    for of_x, of_y in ((1e-4, 1e4), (1, 1e-12)):
+        value = measures.cross_validated_r2(of_x * x, of_y * y)
+        assert value == pytest.approx(1, abs=1e-3)
 
 
 def test_r2_with_noise_is_the_share_of_signal():

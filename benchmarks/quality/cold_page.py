@@ -11,7 +11,19 @@ AGAINST = 'content_knn'
 
 
 def cold_start(rows: Rows) -> list[str]:
-    """The section; empty without lines to report."""
+    """A section per share of cold items; none without lines to report."""
+    shares = dict.fromkeys(row['inputs']['cold_items'] for row in rows)
+    return [
+        part
+        for share in shares
+        for part in section(
+            [row for row in rows if row['inputs']['cold_items'] == share]
+        )
+    ]
+
+
+def section(rows: Rows) -> list[str]:
+    """That of one share."""
     select = in_order([row for row in rows if row['inputs']['select']])
     tested = in_order([row for row in rows if not row['inputs']['select']])
     if not tested:

@@ -104,16 +104,19 @@ def content_knn(
         k: Neighbours per item; 0 for all.
         weighted: Whether modalities count as in the item-item graph, else
             alike.
-        centered: Whether features go less the mean of the warm items.
+        centered: Whether features go less the mean of the warm items. Rows
+            of zeros, which lack a modality, neither count for it nor move.
     """
     weights = draw.graph.weights if weighted else None
     warm: list[Tensor] = []
     cold: list[Tensor] = []
     for name, x in model_inputs(draw.shop.data)['modal_x'].items():
-        mean = x.mean(dim=0) if centered else 0.0
+        count = x.any(dim=1).sum().clamp_min(1)
+        mean = x.sum(dim=0) / count if centered else 0.0
         weight = 1.0 if weights is None else weights.get(name, 0.0)
         for rows, out in ((x, warm), (draw.cold.features[name], cold)):
-            out.append(weight**0.5 * F.normalize(rows - mean))
+            there = rows.any(dim=1, keepdim=True)
+            out.append(weight**0.5 * F.normalize(rows - mean) * there)
     old = F.normalize(torch.cat(warm, dim=1))
     every = torch.cat([old, F.normalize(torch.cat(cold, dim=1))])
     num_warm, num_items = old.size(0), every.size(0)

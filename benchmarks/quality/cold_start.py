@@ -18,23 +18,26 @@ keeps no test metrics: it tries the settings in `TRIALS`, and `--tuned` takes
 the best ones out of such a file, by Recall@20 among cold items.
 """
 
-import argparse
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import catalogue
 import cold_rank
 import cold_split
 import records
 from cold_split import Source
 from grids import GRIDS, grid
 from models import MODELS, build, resolve
-from run import WORK, environment, parse_settings
+from run import (
+    WORK,
+    checkpoints,
+    environment,
+    fit,
+    parse_settings,
+    parser_of,
+)
 from torch_geometric import seed_everything
-
-from pyg_sea.training import train
 
 CHOICES = (
     *('popularity', 'content_knn', 'vbpr'),
@@ -93,34 +96,19 @@ def run(
     draw = cold_split.draw(
         source, seed, inputs['cold_items'], inputs['select']
     )
-    own, trained = row['settings']['model'], row['settings']['train']
+    own = row['settings']['model']
+    folder = checkpoints(row, work, about['commit'])
     out: dict[str, Any] = {}
     it = None
     if model in MODELS:
         seed_everything(seed)
         it = build(model, own, draw.shop.data, draw.shop.item_graphs)
-        # Other code would go on differently.
-        folder = work / f'{records.key_of(row)}-{about["commit"][:12]}'
-        result = train(
-            it,
-            draw.shop.data,
-            folder,
-            seed=seed,
-            resume=True,
-            progress=False,
-            **trained,
-        )
-        shutil.rmtree(folder)
-        out = {
-            'parameters': sum(p.numel() for p in it.parameters()),
-            'best_epoch': result.best_epoch,
-            'epochs': result.num_epochs,
-            'seconds': round(sum(r['seconds'] for r in result.history), 3),
-            'warm_validation': result.val,
-        }
+        result, out = fit(it, draw.shop, row, folder)
+        out['warm_validation'] = result.val
     scorer = cold_rank.scorer(model, it, own, draw)
     part = 'val' if inputs['select'] else 'test'
     found = cold_rank.measure(scorer, draw, part, seed)
+    shutil.rmtree(folder, ignore_errors=True)
     name = 'validation' if inputs['select'] else 'test'
     out |= {name: found.pop('cold'), **found}
     return row | out | {'commit': about.pop('commit'), 'versions': about}
@@ -164,29 +152,24 @@ def best(path: Path, source: Source, share: float, model: str) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = parser_of(
+        __doc__,
+        'a setting, as of run.py; of content_knn k (0 for all), weighted '
+        '(modalities as in the item-item graph) and centered (features less '
+        'their mean)',
     )
-    catalogue.add_arguments(parser)
     add = parser.add_argument
     add('--model', choices=CHOICES, required=True)
-    add(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='a setting, as of run.py; of content_knn k (0 for all), weighted '
-        '(modalities as in the item-item graph) and centered (features less '
-        'their mean); may be repeated',
-    )
     add('--tuned', type=Path, help='a file of --select, for its settings')
     add('--share', type=float, default=0.2, help='of cold items (default: .2)')
     add('--select', action='store_true', help='try settings, see above')
     add('--seeds', type=int, default=5, help='how many (default: 5)')
-    add('--out', type=Path, required=True, help='the result file (.jsonl)')
-    add('--work', type=Path, default=WORK, help='the folder of checkpoints')
     args = parser.parse_args(argv)
+    if args.select and args.tuned:
+        parser.error(
+            "'--select' tries settings and '--tuned' takes those tried "
+            'before: leave one away'
+        )
 
     source = cold_split.read(args)
     settings = parse_settings(args.set)

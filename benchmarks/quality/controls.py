@@ -16,14 +16,13 @@ take.
 import argparse
 from collections.abc import Mapping
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import catalogue
 import torch
 from catalogue import Catalogue
 from models.defaults import default, times
-from run import WORK, fill, parse_settings
+from run import fill, parse_settings, parser_of
 
 from pyg_sea.dependence import dependence
 from pyg_sea.nn import SEA, SeparateLearning
@@ -141,11 +140,7 @@ def measure(model: Any, shop: Catalogue) -> dict[str, dict[str, float]]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    catalogue.add_arguments(parser)
+    parser = parser_of(__doc__, 'a setting of all variants but presets')
     add = parser.add_argument
     add(
         '--variant',
@@ -154,16 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         help='one of those that a wrong name lists; may be repeated (default: '
         'all)',
     )
-    add(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='a setting of all variants but presets; may be repeated',
-    )
     add('--seeds', type=int, default=5, help='from 0 (default: 5)')
-    add('--out', type=Path, required=True, help='the result file (.jsonl)')
-    add('--work', type=Path, default=WORK, help='the folder of checkpoints')
     args = parser.parse_args(argv)
 
     common = parse_settings(args.set)

@@ -191,9 +191,8 @@ def controls_table(rows: Rows, users: Users, num_replicates: int) -> list[str]:
         'regression was not fitted on, retrieval@1 of generic parts across '
         'modalities, and HSIC of generic and unique part (unbiased, over that '
         'of the parts with themselves), means over modalities or pairs of '
-        'them; `benchmarks/quality/dependence.py`. For `ReleasedSEA` the '
-        'parts are those that its distancing reads, which are not the ones '
-        'that it aligns.',
+        'them; `pyg_sea.dependence`. For `ReleasedSEA` the parts are those '
+        'that its distancing reads, which are not the ones that it aligns.',
         '\n'.join(lines),
         commands.block(rows[0], [commands.controls_command(rows)]),
     ]
@@ -255,7 +254,8 @@ def sensitivity(rows: Rows, figure: str) -> list[str]:
     """
     parts = [
         '### Sensitivity',
-        'Validation Recall@20, one setting at a time; the default is bold.',
+        'Validation Recall@20, one setting at a time; what all have in common '
+        'is bold.',
         f'![validation Recall@20 by setting]({figure})',
     ]
     for sweep, points in points_of(rows).items():

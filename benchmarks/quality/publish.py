@@ -27,6 +27,9 @@ ROOT = Path(__file__).parents[2]
 START = '<!-- results: written by benchmarks/quality/publish.py -->'
 END = '<!-- end of results -->'
 
+# What tells lines of one run from each other: the tables that they are in.
+LABEL = ('variant', 'sweep', 'value', 'center', 'common', 'of')
+
 INDEX = """\
 # Results
 
@@ -55,8 +58,8 @@ def read(folder: Path) -> tuple[Rows, Users]:
     users, seen = {}, set()
     for path in sorted(folder.glob('*.jsonl')):
         for row in records.read(path):
-            label = [row.get(name) for name in ('variant', 'sweep', 'value')]
-            identity = (records.key_of(row), pages.kind_of(row), *label)
+            label = json.dumps([row.get(name) for name in LABEL])
+            identity = (records.key_of(row), pages.kind_of(row), label)
             if identity in seen:
                 continue
             seen.add(identity)

@@ -105,6 +105,6 @@ def best(
     if not values:
         raise ValueError(
             f"no trial of '{model}' on '{data}' with these inputs: run "
-            f'tune.py first'
+            'tune.py (for cold items, cold_start.py --select) first'
         )
     return json.loads(max(values, key=lambda name: np.mean(values[name])))

@@ -115,14 +115,39 @@ def groups_of(
 
 
 def labels_of(groups: list[list[dict[str, Any]]]) -> list[str]:
-    """The models, with their settings if one has several."""
+    """The models, with their settings if one has several: those that were
+    given, or those that differ, if the same were given beside other defaults.
+    """
     models = [group[0]['model'] for group in groups]
-    return [
+    labels = [
         model
         if models.count(model) == 1
         else f'{model} `{json.dumps(group[0]["set"])}`'
         for model, group in zip(models, groups)
     ]
+    out = []
+    for label, group in zip(labels, groups):
+        same = [g[0] for x, g in zip(labels, groups) if x == label]
+        if len(same) > 1:
+            settings = json.dumps(differing(group[0], same))
+            label = f'{group[0]["model"]} `{settings}`'
+        out.append(label)
+    return out
+
+
+def differing(
+    row: Mapping[str, Any], rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The settings of a line that are not the same in all of some lines."""
+
+    def flat(row: Mapping[str, Any]) -> dict[str, Any]:
+        return row['settings']['model'] | row['settings']['train']
+
+    return {
+        name: value
+        for name, value in flat(row).items()
+        if any(flat(other).get(name, ...) != value for other in rows)
+    }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -167,8 +192,17 @@ def differences(
             settings.
         num_replicates: How often to draw.
 
-    Raises a `ValueError` unless there is exactly one such model.
+    Raises a `ValueError` unless there is exactly one such model, and metrics
+    of the users of all lines.
     """
+    without = [row for row in rows if records.key_of(row) not in users]
+    if without:
+        raise ValueError(
+            f"'against' needs the metrics of the users of every line, and "
+            f"{len(without)} of {len(rows)} on '{rows[0]['data']}' have "
+            f"none in 'users/' (the first one: {without[0]['model']}, seed "
+            f'{without[0]["seed"]}): run them again'
+        )
     groups = groups_of(rows, ('model', 'settings'))
     labels = labels_of(groups)
     found = [
@@ -251,13 +285,24 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--replicates', type=int, default=NUM_REPLICATES)
     args = parser.parse_args(argv)
 
-    rows, users = [], {}
+    rows, users, seen = [], {}, set()
     for path in args.results:
         for row in records.read(path):
+            if not {'test', 'validation'} <= row.keys():
+                parser.error(
+                    f'{path} needs lines of run.py (got some without test or '
+                    'validation metrics): publish.py writes tables of others'
+                )
             name = records.key_of(row)
-            if name not in users:
-                rows.append(row)
-                users[name] = records.read_users(records.users_path(path, row))
+            if name in seen:
+                continue
+            seen.add(name)
+            rows.append(row)
+            values = records.users_path(path, row)
+            if values.exists():
+                users[name] = records.read_users(values)
+    if not rows:
+        parser.error(f'no lines in {", ".join(map(str, args.results))}')
     print(report(rows, users, args.against, args.replicates))
 
 

@@ -32,7 +32,7 @@ from torch_geometric import seed_everything
 
 from pyg_sea.evaluate import evaluate
 from pyg_sea.recommend import EmbeddingScorer
-from pyg_sea.training import train
+from pyg_sea.training import TrainResult, train
 from pyg_sea.transforms import model_inputs
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -67,31 +67,13 @@ def run(
     about = environment()
     edges = shop.data['user', 'buys', 'item']
     seed_everything(seed)
-    own, trained = row['settings']['model'], row['settings']['train']
+    own = row['settings']['model']
     it = build(model, own, shop.data, shop.item_graphs)
+    folder = checkpoints(row, work, about['commit'])
     if model in MODELS:
-        # Other code would go on differently.
-        folder = work / f'{records.key_of(row)}-{about["commit"][:12]}'
-        result = train(
-            it,
-            shop.data,
-            folder,
-            seed=seed,
-            resume=True,
-            progress=False,
-            **trained,
-        )
-        shutil.rmtree(folder)
+        result, how = fit(it, shop, row, folder)
         scorer = embeddings(it, shop)
-        row |= {
-            'parameters': sum(p.numel() for p in it.parameters()),
-            'best_epoch': result.best_epoch,
-            'epochs': result.num_epochs,
-            # Of all sessions, if it was broken off.
-            'seconds': round(sum(r['seconds'] for r in result.history), 3),
-            'validation': result.val,
-            'test': result.test,
-        }
+        row |= how | {'validation': result.val, 'test': result.test}
         row |= also(it, shop) if also else {}
     else:
         scorer = it
@@ -102,8 +84,47 @@ def run(
                 ('test', edges.test_edge_index),
             )
         }
-    row |= {'commit': about.pop('commit'), 'versions': about}
-    return row, per_user(scorer, edges.test_edge_index, edges.edge_index)
+    users = per_user(scorer, edges.test_edge_index, edges.edge_index)
+    # Not before all is measured, so that nothing is trained twice.
+    shutil.rmtree(folder, ignore_errors=True)
+    return row | {'commit': about.pop('commit'), 'versions': about}, users
+
+
+def checkpoints(row: Mapping[str, Any], work: Path, commit: str) -> Path:
+    """The folder of the checkpoints of a run, given the beginning of its
+    line. Other code would go on differently, and gets another one.
+    """
+    return work / f'{records.key_of(row)}-{commit[:12]}'
+
+
+def fit(
+    model: Any, shop: Catalogue, row: Mapping[str, Any], folder: Path
+) -> tuple[TrainResult, dict[str, Any]]:
+    """Trains a model, or goes on with it, and returns what was found, and
+    what a line says of the training.
+
+    Args:
+        model: The model.
+        shop: The data.
+        row: The beginning of the line.
+        folder: That of the checkpoints.
+    """
+    result = train(
+        model,
+        shop.data,
+        folder,
+        seed=row['seed'],
+        resume=True,
+        progress=False,
+        **row['settings']['train'],
+    )
+    return result, {
+        'parameters': sum(p.numel() for p in model.parameters()),
+        'best_epoch': result.best_epoch,
+        'epochs': result.num_epochs,
+        # Of all sessions, if it was broken off.
+        'seconds': round(sum(r['seconds'] for r in result.history), 3),
+    }
 
 
 def key(
@@ -203,29 +224,26 @@ def parse_settings(values: list[str]) -> dict[str, Any]:
     return out
 
 
-def main(argv: list[str] | None = None) -> None:
+def parser_of(doc: str | None, settings: str) -> argparse.ArgumentParser:
+    """The options that all scripts that train have.
+
+    Args:
+        doc: What the script does.
+        settings: What `--set` is.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__,
+        description=doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     catalogue.add_arguments(parser)
     add = parser.add_argument
-    add('--model', choices=[*SCORERS, *MODELS], required=True)
     add(
         '--set',
         action='append',
         default=[],
         metavar='KEY=VALUE',
-        help='a setting of the model or of its training (lr, batch_size, '
-        'weight_decay, gradient_clip_val, patience, max_epochs); may be '
-        'repeated',
+        help=f'{settings}; may be repeated',
     )
-    add(
-        '--tuned',
-        type=Path,
-        help='a result file of tune.py, whose best settings go before --set',
-    )
-    add('--seeds', type=int, default=5, help='from 0 (default: 5)')
     add('--out', type=Path, required=True, help='the result file (.jsonl)')
     add(
         '--work',
@@ -233,6 +251,23 @@ def main(argv: list[str] | None = None) -> None:
         default=WORK,
         help=f'the folder of checkpoints (default: {WORK})',
     )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = parser_of(
+        __doc__,
+        'a setting of the model or of its training (lr, batch_size, '
+        'weight_decay, gradient_clip_val, patience, max_epochs)',
+    )
+    add = parser.add_argument
+    add('--model', choices=[*SCORERS, *MODELS], required=True)
+    add(
+        '--tuned',
+        type=Path,
+        help='a result file of tune.py, whose best settings go before --set',
+    )
+    add('--seeds', type=int, default=5, help='from 0 (default: 5)')
     args = parser.parse_args(argv)
 
     shop = catalogue.read(args)

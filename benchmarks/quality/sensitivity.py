@@ -13,12 +13,11 @@ once. What is there is skipped, what was broken off goes on.
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import catalogue
 from models.defaults import default, times
-from run import WORK, fill, parse_settings
+from run import fill, parse_settings, parser_of
 
 from pyg_sea.nn import SEA, SampledSoftmaxLoss, SeparateLearning
 
@@ -82,39 +81,30 @@ def settings_of(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    catalogue.add_arguments(parser)
+    parser = parser_of(__doc__, 'a setting of all points')
     add = parser.add_argument
     add(
         '--sweep',
         action='append',
         choices=list(FACTORS),
         help='may be repeated (default: all; k only if no neighbours are '
-        'ready-made)',
-    )
-    add(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='a setting of all points; may be repeated',
+        'ready-made, ranking temperature only without ranking=bpr)',
     )
     add('--seeds', type=int, default=3, help='from 0 (default: 3)')
-    add('--out', type=Path, required=True, help='the result file (.jsonl)')
-    add('--work', type=Path, default=WORK, help='the folder of checkpoints')
     args = parser.parse_args(argv)
-    if args.neighbors and 'k' in (args.sweep or ()):
-        parser.error("'--sweep k' needs a graph that is not ready-made")
 
     common = parse_settings(args.set)
+    without = {}
+    if args.neighbors:
+        without['k'] = 'a graph that is not ready-made'
+    if common.get('ranking') == 'bpr':
+        without['ranking temperature'] = 'a ranking loss that has one'
+    for sweep in args.sweep or ():
+        if sweep in without:
+            parser.error(f"'--sweep {sweep}' needs {without[sweep]}")
     middle = center(common, args.k)
     shop = catalogue.read(args)
-    sweeps = args.sweep or [
-        s for s in FACTORS if s != 'k' or not args.neighbors
-    ]
+    sweeps = args.sweep or [s for s in FACTORS if s not in without]
     points = [(None, None)]
     points += [(s, v) for s in sweeps for v in values_of(s, middle[s])]
     for sweep, value in points:

@@ -9,15 +9,13 @@ One seed, which is none of those that `run.py` reports. Test metrics are
 neither shown nor kept. `run.py --tuned` takes the best settings from the file.
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import catalogue
 import records
 from grids import GRIDS
-from run import WORK, key, parse_settings, run
+from run import key, parse_settings, parser_of, run
 
 SEED = 1000
 
@@ -41,11 +39,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    catalogue.add_arguments(parser)
+    parser = parser_of(__doc__, 'a setting of all trials')
     add = parser.add_argument
     add(
         '--model',
@@ -53,16 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         choices=list(GRIDS),
         help='may be repeated (default: all)',
     )
-    add(
-        '--set',
-        action='append',
-        default=[],
-        metavar='KEY=VALUE',
-        help='a setting of all trials; may be repeated',
-    )
     add('--seed', type=int, default=SEED, help=f'(default: {SEED})')
-    add('--out', type=Path, required=True, help='the result file (.jsonl)')
-    add('--work', type=Path, default=WORK, help='the folder of checkpoints')
     args = parser.parse_args(argv)
 
     shop = catalogue.read(args)

@@ -39,9 +39,10 @@ class Axis:
         self, values: ArrayLike, start: float, stop: float, log: bool = False
     ) -> None:
         self.start, self.stop, self.log = start, stop, log
-        data = self._scale(np.asarray(values, dtype=float))
+        raw = np.asarray(values, dtype=float)
+        self.whole = bool((raw == raw.round()).all())
+        data = self._scale(raw)
         self.low, self.high = float(data.min()), float(data.max())
-        self.whole = bool((data == data.round()).all())
         if self.high - self.low < 1e-12 * max(1, abs(self.high)):
             margin = 0.5 if log else 0.5 * abs(self.high) or 0.5
             self.low, self.high = self.low - margin, self.high + margin
@@ -56,13 +57,14 @@ class Axis:
     @property
     def ticks(self) -> list[Tick]:
         """A few round numbers, whole ones if all values are."""
+        low, high, form = self.low, self.high, ',.10g'
+        numbers: list[float] = []
         if self.log:
-            numbers = _decades(self.low, self.high)
-            form = ',.10g'
-        else:
-            numbers, digits = _round_numbers(
-                self.low, self.high, float(self.whole)
-            )
+            numbers = _decades(low, high)
+            low, high = 10**low, 10**high
+        # Within half a decade there may be one of 1, 2 and 5, or none.
+        if len(numbers) < 2:
+            numbers, digits = _round_numbers(low, high, float(self.whole))
             form = f',.{digits}f'
         return [
             Tick(round(float(self.at(number)), 1), format(number, form))

@@ -15,9 +15,10 @@ class RowRegression:
     """Ridge regression of rows on the features of all modalities, joined. The
     ridge is that with the least error by generalized cross-validation.
 
-    Of more than 16,384 items, as many are read, evenly spaced. Modalities of
-    more than 512 columns go through a fixed random projection. Where an item
-    lacks a modality, it is taken to have the mean.
+    Of more than 16,384 items, every second, third and so on is read, at least
+    8,192 of them. Modalities of more than 512 columns go through a fixed
+    random projection. Where an item lacks a modality, it is taken to have the
+    mean.
 
     Args:
         features: Unit rows by modality; all zero where one is missing.

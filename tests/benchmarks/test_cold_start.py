@@ -22,6 +22,7 @@ import commands  # noqa: E402
 import pages  # noqa: E402
 import publish  # noqa: E402
 import records  # noqa: E402
+import run  # noqa: E402
 
 sys.path.remove(str(FOLDER))
 
@@ -33,6 +34,13 @@ from pyg_sea.transforms import model_inputs  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings('ignore')
 QUICK = ['--set', 'max_epochs=1', '--set', 'batch_size=256']
+
+
+@pytest.fixture(autouse=True)
+def _no_git(monkeypatch):
+    monkeypatch.setattr(
+        cold_start, 'environment', lambda: {'commit': 'f' * 40}
+    )
 
 
 @pytest.fixture
@@ -156,10 +164,11 @@ def dense(draw, k, weights, centered):
     warm = model_inputs(draw.shop.data)['modal_x']
     old, new = [], []
     for (name, x), weight in zip(warm.items(), weights):
-        mean = x.mean(0) if centered else 0
-        old.append(weight**0.5 * F.normalize(x - mean))
-        rows = draw.cold.features[name] - mean
-        new.append(weight**0.5 * F.normalize(rows))
+        mean = x[x.any(1)].mean(0) if centered else 0
+        for rows, out in ((x, old), (draw.cold.features[name], new)):
+            unit = weight**0.5 * F.normalize(rows - mean)
+            unit[rows.eq(0).all(1)] = 0
+            out.append(unit)
     old = F.normalize(torch.cat(old, 1))
     every = torch.cat([old, F.normalize(torch.cat(new, 1))])
     out = torch.zeros(draw.shop.data['user'].num_nodes, len(every))
@@ -180,6 +189,10 @@ def dense(draw, k, weights, centered):
 def test_content_knn_by_hand(shop_options, k, weighted, centered):
     more = ['--graph-weight', 'image=0.2', '--graph-weight', 'text=0.8']
     draw = cold_split.draw(read([*shop_options, *more]), 0)
+    # Some lack a modality.
+    draw.shop.data['item'].x_image[::7] += 3
+    draw.shop.data['item'].x_image[1::7] = 0
+    draw.cold.features['image'][::3] = 0
     scorer = cold_rank.content_knn(draw, k, weighted, centered)
     found = scorer(torch.arange(80))
     weights = (0.2, 0.8) if weighted else (1, 1)
@@ -305,11 +318,43 @@ def test_lines_are_not_made_twice(shop_options, tmp_path, monkeypatch, capsys):
     def fail(*args, **kwargs):
         raise AssertionError('it was there already')
 
-    monkeypatch.setattr(cold_start, 'train', fail)
+    monkeypatch.setattr(run, 'train', fail)
     run_quick(shop_options, tmp_path, 'a', *quick, '--seeds', '2')
     for more in (['--seeds', '3'], ['--seeds', '1', '--share', '0.3']):
         with pytest.raises(AssertionError, match='already'):
             run_quick(shop_options, tmp_path, 'a', *quick, *more)
+
+
+def test_what_was_trained_is_kept_until_it_is_measured(
+    source, tmp_path, monkeypatch
+):
+    settings = {'max_epochs': 2, 'batch_size': 256}
+    row = cold_start.key(source, 0.2, 'vbpr', settings, 0, False)
+    wanted = cold_start.run(source, row, tmp_path)
+    measure, saved = cold_rank.measure, []
+
+    def stop(*args):
+        [folder] = tmp_path.iterdir()
+        saved.append((folder / 'last.ckpt').stat().st_mtime_ns)
+        if len(saved) == 1:
+            raise RuntimeError('power cut')
+        return measure(*args)
+
+    monkeypatch.setattr(cold_rank, 'measure', stop)
+    with pytest.raises(RuntimeError, match='power cut'):
+        cold_start.run(source, row, tmp_path)
+    found = cold_start.run(source, row, tmp_path)
+    assert saved[0] == saved[1]
+    assert found['test'] == wanted['test']
+    assert list(found) == list(wanted)
+    assert not any(tmp_path.iterdir())
+
+
+def test_tried_or_taken(shop_options, capsys):
+    options = ['--model', 'vbpr', '--select', '--tuned', 'a', '--out', 'b']
+    with pytest.raises(SystemExit):
+        cold_start.main([*shop_options, *options])
+    assert "'--select' tries" in capsys.readouterr().err
 
 
 def test_settings_are_selected_on_other_items(
@@ -412,6 +457,21 @@ def test_page(tmp_path):
     assert '--model content_knn --set k=40 --seeds 2' in page
     assert '--model sea --seeds 2' in page
     assert cold_page.cold_start(rows[-2:]) == []
+
+
+def test_shares_have_sections_of_their_own():
+    rows = [line('sea', s, 0.3) for s in (0, 1)]
+    more = line('sea', 0, 0.1)
+    more['inputs'] = {**more['inputs'], 'cold_items': 0.5}
+    more['counts'] = {**more['counts'], 'items': {'warm': 125, 'cold': 125}}
+    text = '\n\n'.join(cold_page.cold_start([*rows, more]))
+    [first, second] = text.split('### Cold start')[1:]
+    assert '20% of the items (50,' in first
+    assert '| sea | 0.3000 ± 0.0000 |' in first
+    assert '--share' not in first
+    assert '50% of the items (125,' in second
+    assert '| sea | 0.1000 |' in second
+    assert '--share 0.5' in second
 
 
 def test_commands_make_their_lines_again(shop_options, tmp_path, monkeypatch):

@@ -363,6 +363,25 @@ def test_controls_are_skipped_and_resumed(shop_options, tmp_path, monkeypatch):
     assert 'dependence' not in row
 
 
+def test_what_was_trained_is_kept_until_it_is_measured(shop, tmp_path):
+    settings = {'batch_size': 256, 'max_epochs': 2}
+    saved = []
+
+    def stop(model, shop):
+        [folder] = tmp_path.iterdir()
+        saved.append((folder / 'last.ckpt').stat().st_mtime_ns)
+        if len(saved) == 1:
+            raise RuntimeError('power cut')
+        return {}
+
+    with pytest.raises(RuntimeError, match='power cut'):
+        run.run(shop, 'sea', settings, 0, tmp_path, stop)
+    row, _ = run.run(shop, 'sea', settings, 0, tmp_path, stop)
+    assert row['epochs'] == 2
+    assert saved[0] == saved[1]
+    assert not any(tmp_path.iterdir())
+
+
 def test_measured_on_the_parts_of_the_best_epoch(shop):
     model = make(shop, 'sea')
     seen = controls.measure(model, shop)['dependence']
@@ -438,6 +457,45 @@ def test_sensitivity_keeps_validation_only(shop_options, tmp_path, capsys):
     sensitivity.main(args)
     assert capsys.readouterr().out.count('there already') == 5
     assert len(records.read(out)) == 5
+
+
+def test_sensitivity_goes_on(shop_options, tmp_path, monkeypatch):
+    out = tmp_path / 'sensitivity_shop.jsonl'
+    args = [*shop_options, *QUICK, '--sweep', 'k', '--seeds', '2']
+    args += ['--out', str(out), '--work', str(tmp_path / 'work')]
+    train, calls = run.train, []
+
+    def stop(*a, **k):
+        calls.append(k['seed'])
+        if len(calls) == 4:
+            raise RuntimeError('power cut')
+        return train(*a, **k)
+
+    monkeypatch.setattr(run, 'train', stop)
+    with pytest.raises(RuntimeError, match='power cut'):
+        sensitivity.main(args)
+    assert len(records.read(out)) == 3
+    sensitivity.main(args)
+    assert len(calls) == 11
+    rows = records.read(out)
+    assert [row['seed'] for row in rows] == [0, 1] * 5
+    assert len({records.key_of(row) for row in rows}) == 10
+
+
+def test_bpr_has_no_temperature(shop_options, tmp_path, capsys, monkeypatch):
+    args = [*shop_options, '--set', 'ranking=bpr', '--seeds', '1']
+    args += ['--out', str(tmp_path / 'a')]
+    with pytest.raises(SystemExit):
+        sensitivity.main([*args, '--sweep', 'ranking temperature'])
+    assert 'a ranking loss that has one' in capsys.readouterr().err
+    sweeps = []
+    monkeypatch.setattr(
+        sensitivity, 'fill', lambda *a, label, **k: sweeps.append(label)
+    )
+    sensitivity.main(args)
+    assert {label['sweep'] for label in sweeps} == {
+        *(None, 'alpha', 'beta', 'temperature', 'k')
+    }
 
 
 def test_ready_made_neighbours_have_no_k(shop_options, capsys):

@@ -200,6 +200,50 @@ def test_a_run_in_several_files_counts_once(tmp_path):
     assert rows_of(page, 'SEA')[0][-1] == '1'
 
 
+def test_lines_of_several_tables_are_in_all_of_them(tmp_path):
+    text = {**INPUTS, 'modalities': {'text': 'text.npy'}}
+    path = tmp_path / 'results' / 'controls_shop.jsonl'
+    for other in ('image', 'audio'):
+        of = {**INPUTS, 'modalities': {other: 'x.npy', 'text': 'text.npy'}}
+        row = control('text only', 0, 0.1, inputs=text)
+        add(path, row | {'of': of})
+    page = published(tmp_path)['shop.md']
+    assert page.count('### Controls') == 2
+    assert len(rows_of(page, 'text only')) == 2
+
+
+def test_other_defaults_are_other_models(tmp_path):
+    path = tmp_path / 'results' / 'shop.jsonl'
+    rows = [line('sea', seed, 0.3 + seed / 10) for seed in (0, 1)]
+    for row, alpha in zip(rows, (0.5, 0.03)):
+        row['settings']['model'] = {'alpha': alpha, 'beta': 1}
+    add(path, *rows, line('mgcn', 0, 0.25))
+    page = published(tmp_path)['shop.md']
+    assert rows_of(page, 'sea `{"alpha": 0.5}`')[0][1] == '0.3000'
+    [chosen, *_] = rows_of(page, 'sea `{"alpha": 0.03}`')
+    assert chosen[1] == '0.4000'
+    assert '| minus sea `{"alpha": 0.03}` |' in page
+    text = (tmp_path / 'README.md').read_text()
+    assert rows_of(text, '`sea`') == [['0.4000']]
+
+
+def test_reports_say_what_they_need(tmp_path, capsys):
+    path = tmp_path / 'shop.jsonl'
+    with pytest.raises(SystemExit):
+        publish.report.main([str(path)])
+    assert f'no lines in {path}' in capsys.readouterr().err
+    add(path, line('sea', 0, 0.3), line('mgcn', 0, 0.25))
+    records.users_path(path, line('mgcn', 0, 0.25)).unlink()
+    publish.report.main([str(path)])
+    assert '| mgcn | 0.2500' in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r'1 of 2 .*mgcn, seed 0.*again'):
+        publish.report.main([str(path), '--against', 'sea'])
+    add(path, tuned('vbpr', 0.1))
+    with pytest.raises(SystemExit):
+        publish.report.main([str(path)])
+    assert 'without test' in capsys.readouterr().err
+
+
 def test_of_several_settings_validation_chooses(tmp_path):
     path = tmp_path / 'results' / 'shop.jsonl'
     add(path, line('sea', 0, 0.3), line('mgcn', 0, 0.25))
@@ -247,6 +291,7 @@ def test_controls(tmp_path):
     assert float(cells[4]) < 0.05
     assert cells[6] == ''  # Nothing to find it in.
     assert "--variant 'CLUB: mispaired'" in page
+    assert '`pyg_sea.dependence`' in page
     assert 'modality image=image.npy' in page
 
     known = controls.variants(['image', 'text'], {})

@@ -41,6 +41,10 @@ def test_ticks_are_few_and_inside(low, high):
         ([0, 40000], False, ['0', '10,000', '20,000', '30,000', '40,000']),
         ([1, 10000], True, ['1', '10', '100', '1,000', '10,000']),
         ([3, 60], True, ['5', '10', '20', '50']),
+        # Too few of 1, 2 and 5 for an axis.
+        ([3, 4], True, ['3', '4']),
+        ([11, 45], True, ['20', '30', '40']),
+        ([0.62, 0.98], True, ['0.7', '0.8', '0.9']),
     ],
 )
 def test_ticks_are_round(values, log, expected):

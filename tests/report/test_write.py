@@ -134,6 +134,15 @@ def test_models_without_parts(vbpr_run, tmp_path):
     assert 'the test metrics are the same' in text
 
 
+def test_no_users_say_nothing_of_the_model(sea_run, tmp_path):
+    page = write_report(sea_run, tmp_path / 'page.html', num_users=0)
+    text = re.sub(r'\s+', ' ', page.read_text(encoding='utf-8'))
+    assert 'cannot be taken apart' not in text
+    assert 'no users were asked for' in text
+    page = write_report(sea_run, tmp_path / 'page.html', num_users=1)
+    assert '<p>1 user, drawn' in page.read_text(encoding='utf-8')
+
+
 def test_parts_that_explain_no_score(released_run, tmp_path):
     page = write_report(released_run, tmp_path / 'page.html', num_users=2)
     text = re.sub(r'\s+', ' ', page.read_text(encoding='utf-8'))
