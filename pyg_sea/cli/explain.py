@@ -57,6 +57,8 @@ def command(
     show(served.with_titles(because).head(k))
     if why.user_vector is not None:
         click.echo(f"\nthe user's own vector adds {why.user_vector:.4f}")
+    if why.popularity:
+        click.echo(f"the item's popularity adds {why.popularity:.4f}")
     if plot is not None:
         _draw(why, plot, k)
         click.echo(f'drawn to {plot}')

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from pyg_sea.nn.modal_graph_encoder import ID
+from pyg_sea.nn.models.sea import POPULARITY
 from pyg_sea.report._lists import Split
 from pyg_sea.serving import Explanation, Recommender
 
 NUM_SHOWN = 10  # Recommendations.
 MAX_HISTORY = 30  # Items of a user.
 MAX_BECAUSE = 5  # Items that a recommendation is due to.
+
+_LABELS = {ID: 'own vector', POPULARITY: 'popularity'}
 
 
 class Item(NamedTuple):
@@ -182,7 +185,7 @@ def bars_of(found: Explanation) -> tuple[list[Bar], float]:
     zero = -low * scale
     bars = [
         Bar(
-            'own vector' if modality == ID else f'{modality} {part}',
+            _LABELS.get(str(modality), f'{modality} {part}'),
             float(rows['contribution'].sum()),
             _segments(rows, scale, zero),
         )

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
 from pyg_sea.nn import SEA, Recommender
+from pyg_sea.nn.item_bias import with_bias
 from pyg_sea.nn.models.score_terms import ScoreTerms
 from pyg_sea.serving._ids import Ids
 from pyg_sea.serving._item_encoder import ItemEncoder
@@ -66,6 +67,7 @@ def build(
             return State(user.clone(), item.clone(), users, items, block, seen)
         found = model.get_terms(**inputs)
         parts = found.user, found.item + found.similar
+        parts = with_bias(*parts, model.ranking.item_bias)
         user, item = (x.float().cpu() for x in parts)
         state = State(user, item, users, items, model.blocks, seen)
         if not model.encoder.normalize or model.encoder.K == 0:

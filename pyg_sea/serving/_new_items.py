@@ -38,9 +38,13 @@ def add_items(state: State, features: Mapping[str, Any], ids: Any) -> State:
     if state.graph is not None:
         links = _links(state.graph, kept, num)
     known = state.seen.pairs[1].unique()
+    bias = state.item[:, state.num_columns :]
+    new_bias = bias.mean(dim=0).expand(num, -1)
     if kept is not None and known.numel() > 0:
         weights = None if state.graph is None else state.graph.weights
-        own = _learned(terms.own, kept, known, weights, links, num)
+        target = torch.cat([terms.own, bias], dim=1)
+        found = _learned(target, kept, known, weights, links, num)
+        own, new_bias = found.tensor_split([own.size(1)], dim=1)
     rows = torch.cat([terms.own, own])
     joined = own
     if links is not None:
@@ -51,7 +55,7 @@ def add_items(state: State, features: Mapping[str, Any], ids: Any) -> State:
         norm = norm.clamp_min(1e-12)
     return replace(
         state,
-        item=torch.cat([state.item, joined / norm]),
+        item=torch.cat([state.item, torch.cat([joined / norm, new_bias], 1)]),
         items=items,
         features=kept,
         terms=replace(
@@ -158,9 +162,9 @@ def _learned(
     links: _Links | None,
     num: int,
 ) -> Tensor:
-    """Own rows of new items, as users would have made them: what features say
-    by regression, modalities weighing what they do among neighbours, and by
-    how much neighbours with users differ from that.
+    """Own rows and biases of new items, as users would have made them: what
+    features say by regression, modalities weighing what they do among
+    neighbours, and by how much neighbours with users differ from that.
     """
     regression = RowRegression(features, rows, known, weights)
     total = rows.size(0) + num

@@ -35,7 +35,8 @@ def fold_in(state: State, items: Tensor, weight: Tensor | None) -> Tensor:
     pairs = torch.stack([torch.zeros_like(items), items])
     one = replace(state, seen=Seen(pairs, weight, 1))
     row = received(one, torch.tensor([0]), terms.new_scale.unsqueeze(0))
-    return torch.nn.functional.normalize(row) if terms.unit else row
+    row = torch.nn.functional.normalize(row) if terms.unit else row
+    return state.with_ones(row)
 
 
 @torch.no_grad()
@@ -53,14 +54,15 @@ def add_interactions(
     local = torch.from_numpy(users.local(ids))
     pairs = torch.stack([local, items])
 
-    new = torch.zeros(len(unknown), state.user.size(1))
+    new = state.with_ones(torch.zeros(len(unknown), state.num_columns))
     scale = torch.cat([terms.scale, terms.new_scale.expand(len(unknown), -1)])
     old = state.seen
     wider = replace(state, seen=Seen(old.pairs, old.weight, num))
     touched = local.unique()
     # What the users are but for their items stays.
     rows = torch.cat([state.user, new])
-    own = rows[touched] - received(wider, touched, scale[touched])
+    own = rows[touched, : state.num_columns]
+    own = own - received(wider, touched, scale[touched])
 
     seen = Seen(*_merge(old, pairs, weights, len(state.items)), num)
     after = replace(state, seen=seen)
@@ -69,7 +71,7 @@ def add_interactions(
         norm = torch.linalg.vector_norm(out, dim=1, keepdim=True)
         norm = norm.clamp_min(1e-12)
         out, scale[touched] = out / norm, scale[touched] / norm
-    rows[touched] = out
+    rows[touched] = state.with_ones(out)
     return replace(
         state,
         user=rows,

@@ -15,11 +15,11 @@ def columns(state: State, part: str, modality: str | None) -> torch.Tensor:
     """
     chosen = [
         cols
-        for (name, kind), cols in state.blocks.items()
+        for (name, kind), cols in state.vectors.items()
         if part in ('all', kind) and modality in (None, name)
     ]
     if not chosen:
-        there = [f'{name} {kind}' for name, kind in state.blocks]
+        there = [f'{name} {kind}' for name, kind in state.vectors]
         only = '; only pyg_sea.nn.SEA has parts' if ALL in state.blocks else ''
         raise ValueError(
             f"'part' and 'modality' need to name some of {there}, or 'all' "

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.utils import coalesce
 
 from pyg_sea._rows import Rows
+from pyg_sea.nn.models.sea import POPULARITY
 from pyg_sea.serving._ids import Ids
 from pyg_sea.serving._item_encoder import ItemEncoder
 
@@ -75,6 +76,8 @@ class Terms:
         new_scale: The mean weight of each modality over users.
         unit: Whether rows are of unit length.
 
+    Biases of items are not among them.
+
     Shapes: `own` and `message` are `[I, D]`, `norm` is `[I, 1]`, `scale` is
     `[U, M]` and `new_scale` is `[M]`.
     """
@@ -93,7 +96,8 @@ class State:
 
     Args:
         user: Rows of users.
-        item: Rows of items; scores are the inner products.
+        item: Rows of items; scores are the inner products. The last column
+            may be the biases of items, ones for users.
         users: The ids of users.
         items: The ids of items.
         blocks: The columns of each modality and part.
@@ -103,7 +107,8 @@ class State:
         graph: How neighbours are found; `None` without neighbours.
         features: Unit rows of features in half precision, by modality.
 
-    Shapes: `user` is `[U, D]`, `item` is `[I, D]`, features are `[I, F_m]`.
+    Shapes: `user` is `[U, D]` and `item` is `[I, D]`, or `D + 1` columns with
+    biases, features are `[I, F_m]`.
     """
 
     user: Tensor
@@ -121,9 +126,28 @@ class State:
     def widths(self) -> Tensor:
         """The columns of each modality, parts together, `[M]`."""
         out: dict[str, int] = {}
-        for (name, _), cols in self.blocks.items():
+        for (name, _), cols in self.vectors.items():
             out[name] = out.get(name, 0) + cols.stop - cols.start
         return torch.tensor([*out.values()])
+
+    @property
+    def vectors(self) -> dict[Block, slice]:
+        """The blocks but that of biases."""
+        return {
+            block: cols
+            for block, cols in self.blocks.items()
+            if block[0] != POPULARITY
+        }
+
+    @property
+    def num_columns(self) -> int:
+        """The columns of all modalities, `D`."""
+        return max(cols.stop for cols in self.vectors.values())
+
+    def with_ones(self, rows: Tensor) -> Tensor:
+        """Rows of users, given those of all modalities, `[N, D]`."""
+        width = self.item.size(1) - self.num_columns
+        return torch.nn.functional.pad(rows, (0, width), value=1.0)
 
     def require_terms(self, method: str) -> tuple[Terms, ItemEncoder]:
         """Raise unless rows can be made anew."""

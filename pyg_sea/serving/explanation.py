@@ -29,8 +29,9 @@ class Explanation:
             the first hop itself, in further ones the users who chose it, too.
             NaN for models that do not tell.
         user_vector: What the user's own free vector adds; with the
-            contributions of `because` it adds up to the score. `None` for
-            models that do not tell.
+            contributions of `because` and `popularity` it adds up to the
+            score. `None` for models that do not tell.
+        popularity: The item's bias, which it has for every user.
 
     Example:
         >>> import pandas as pd
@@ -57,6 +58,7 @@ class Explanation:
     contributions: pd.DataFrame
     because: pd.DataFrame
     user_vector: float | None = None
+    popularity: float = 0.0
 
     def plot(self, ax: Any = None, num_items: int = 10) -> Any:
         """Draw both ways as bars; needs the extra `plot`.
@@ -118,6 +120,8 @@ class Explanation:
         ]
         if self.user_vector is not None:
             lines.append(f"and the user's own vector: {self.user_vector:.4f}")
+        if self.popularity:
+            lines.append(f"and the item's popularity: {self.popularity:.4f}")
         return '\n'.join(lines)
 
 
@@ -125,19 +129,25 @@ class Explanation:
 def explain(state: State, user: int, item: int) -> Explanation:
     """The explanation for local ids."""
     x_user, x_item = state.user[user].double(), state.item[item].double()
+    score = float(x_user @ x_item)
+    known = state.item[:, : state.num_columns]
+    x_item = known[item].double()
     sources = {'all': x_item}
     if state.terms is not None:
         own = state.terms.own[item].double() / state.terms.norm[item].double()
         sources = {'item': own, 'similar items': x_item - own}
     rows = [
         (*block, source, float(x_user[cols] @ x[cols]))
-        for block, cols in state.blocks.items()
+        for block, cols in state.vectors.items()
         for source, x in sources.items()
     ]
-    score = float(x_user @ x_item)
+    popularity = 0.0
+    for block in state.blocks.keys() - state.vectors:
+        popularity = float(state.item[item, state.blocks[block]])
+        rows.append((*block, 'item', popularity))
 
     _, items, weight = state.seen.of(torch.tensor([user]))
-    rows_of = torch.nn.functional.normalize(state.item[items].double())
+    rows_of = torch.nn.functional.normalize(known[items].double())
     similarity = rows_of @ torch.nn.functional.normalize(x_item, dim=0)
     shares, rest = torch.full_like(similarity, float('nan')), None
     if state.terms is not None:
@@ -147,7 +157,7 @@ def explain(state: State, user: int, item: int) -> Explanation:
         degree = weight.double().sum().sqrt()
         shares = terms.message[items].double() @ (scale * x_item)
         shares = shares * weight.double() / degree
-        rest = score - float(shares.sum())
+        rest = score - popularity - float(shares.sum())
     because = pd.DataFrame(
         {
             'item': state.items.external(items.numpy()),
@@ -165,6 +175,7 @@ def explain(state: State, user: int, item: int) -> Explanation:
         ),
         because.sort_values(by, ascending=False, ignore_index=True),
         rest,
+        popularity,
     )
 
 

@@ -45,6 +45,8 @@ def make_model(data, num_modalities=2, **kwargs):
     model = SEA(U, I, widths, **kwargs)
     with torch.no_grad():
         model.encoder.user_weight.uniform_(0.2, 1.0)
+        if model.ranking.item_bias is not None:
+            model.ranking.item_bias.normal_(std=0.1)
     return model
 
 

@@ -33,7 +33,11 @@ def test_parts_add_up(kwargs, num_modalities, id_channels):
             assert rows['contribution'].sum() == pytest.approx(
                 float(block), rel=1e-4, abs=1e-6
             )
-        assert len(table) == 2 * len(recommender.blocks)
+        # Neighbours lend no popularity.
+        assert len(table) == 2 * len(recommender.blocks) - 1
+        bias = table[table['modality'] == 'popularity']
+        assert bias['source'].tolist() == ['item']
+        assert bias['contribution'].tolist() == [why.popularity]
 
 
 def test_neighbours_are_what_the_graph_adds():
@@ -96,7 +100,8 @@ def test_because_adds_up(ranking, num_layers, weighted):
         lower = sum(
             torch.linalg.matrix_power(adj, k) @ h for k in range(num_layers)
         )
-        item_row = model.get_embedding(**inputs)[U:].double()
+        item_row = model.get_embedding(**inputs)[U:, :-1].double()
+        bias = model.ranking.item_bias
 
     user, item = 4, 11
     norm = 1.0
@@ -110,7 +115,9 @@ def test_because_adds_up(ranking, num_layers, weighted):
     for name, share in zip(why.because['item'], why.because['contribution']):
         wanted = adj[user, U + name] * lower[U + name] @ side
         assert share == pytest.approx(float(wanted), rel=1e-4, abs=1e-6)
+    assert why.popularity == pytest.approx(float(bias[item]))
     total = why.because['contribution'].sum() + why.user_vector
+    total += why.popularity
     assert total == pytest.approx(why.score, rel=1e-5)
     known = data['user', 'buys', 'item'].edge_index
     assert sorted(why.because['item']) == sorted(
@@ -122,7 +129,7 @@ def test_because_adds_up(ranking, num_layers, weighted):
 def test_similarity_is_the_cosine():
     recommender = make_recommender(ranking='bpr')
     why = recommender.explain('user 3', 1005)
-    item = recommender.state.item
+    item = recommender.state.item[:, :-1]
     for name, value in zip(why.because['item'], why.because['similarity']):
         wanted = torch.cosine_similarity(item[name - 1000], item[5], dim=0)
         assert value == pytest.approx(float(wanted), abs=1e-6)
@@ -143,7 +150,7 @@ def test_users_without_items():
     recommender = Recommender.from_model(make_model(data), data)
     why = recommender.explain(3, 5)
     assert len(why.because) == 0
-    assert why.user_vector == why.score
+    assert why.user_vector + why.popularity == why.score
     assert 'because of' in repr(why)
     assert len(recommender.recommend(3, 7)) == 7
 

@@ -45,7 +45,8 @@ def regression_by_hand(x, y, ridges):
 def by_hand(recommender, x, data, graph):
     """New rows in double precision, neighbours by full sorts."""
     old = model_inputs(data)['modal_x']
-    own = recommender.state.terms.own.double()
+    state = recommender.state
+    own = torch.cat([state.terms.own, state.item[:, -1:]], dim=1).double()
     num = next(iter(x.values())).size(0)
     rows = {name: unit(torch.cat([old[name], x[name]]), dim=1) for name in x}
     mean = sum(graph.weights.values()) / len(graph.weights)
@@ -69,8 +70,9 @@ def by_hand(recommender, x, data, graph):
         return out
 
     new = fit(joined[I:]) + neighbours(differ)
-    out = new + neighbours(torch.cat([own, new]))
-    return unit(out, dim=1) if recommender.state.terms.unit else out
+    out, bias = new + neighbours(torch.cat([own, new])), new[:, -1:]
+    out = unit(out[:, :-1], dim=1) if state.terms.unit else out[:, :-1]
+    return torch.cat([out, bias], dim=1)
 
 
 @pytest.mark.parametrize('mode', ['slice', 'linear'])
@@ -101,6 +103,7 @@ def test_equal_to_the_model_without_features_or_neighbours():
     x = features_of(data, torch.tensor([3, 39]))
     old = Recommender.from_model(model, data, features=False)
     new = old.add_items(x, [40, 41])
+    assert model.ranking.item_bias.any()
     wanted = model.eval().get_item_embedding(x)
     torch.testing.assert_close(new.state.item[I:], wanted)
     # Item 39 has only its own vector.
@@ -142,7 +145,8 @@ def test_rows_are_those_that_users_would_make():
         data['user', 'buys', 'item'].edge_index = kept
         return data
 
-    model = SEA(num_users, num_items, {'image': 9}, id_channels=0)
+    sizes = (num_users, num_items, {'image': 9})
+    model = SEA(*sizes, id_channels=0, item_bias=False)
     with torch.no_grad():
         rows = model.encoder.user_embedding[0]
         rows[:, :9] = taste

@@ -233,11 +233,12 @@ def test_size_is_as_documented(tmp_path):
         graph=make_graph(),
     )
     state = recommender.state
-    dim, num = state.item.size(1), len(recommender.item_ids)
+    dim, num = state.num_columns, len(recommender.item_ids)
     rows = [state.user, state.item, state.terms.own, state.terms.message]
     size = sum(x.numel() * x.element_size() for x in rows)
     assert dim == 256
-    assert size == 4 * dim * (U + 3 * num)
+    # And a column of biases.
+    assert size == 4 * (dim * (U + 3 * num) + U + num)
     kept = sum(x.numel() * x.element_size() for x in state.features.values())
     assert kept == 2 * num * (9 + 7)
 

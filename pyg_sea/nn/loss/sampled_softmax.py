@@ -11,6 +11,7 @@ from ..distributed import (
     share_of_mean,
     world_size,
 )
+from ..item_bias import with_bias
 from ..unit_rows import unit_rows
 from .rival_cross_entropy import rival_cross_entropy
 from .solo_sim import info_nce, rows_per_chunk
@@ -43,6 +44,10 @@ class SampledSoftmaxLoss(Module):
     :math:`K` of them drawn: an item that all users like is not what tells
     them apart.
 
+    With :obj:`bias`, an item has :math:`\cos(\mathbf{x}_b, \mathbf{y}_j) +
+    b_j` in place of its cosine where items compete; where users compete for
+    it, they all have it.
+
     Args:
         temperature (float, optional): The temperature :math:`\tau`.
             (default: :obj:`0.2`)
@@ -60,7 +65,7 @@ class SampledSoftmaxLoss(Module):
     Shapes:
         - **input:** rows of users :math:`(B, D)`, rows of all items
           :math:`(I, D)`, the chosen items :math:`(B)`, the users
-          :math:`(B)` *(optional)*
+          :math:`(B)` *(optional)*, biases :math:`(I)` *(optional)*
         - **output:** a scalar, in nats
 
     Raises:
@@ -102,7 +107,12 @@ class SampledSoftmaxLoss(Module):
         self.sync = sync
 
     def forward(
-        self, x: Tensor, y: Tensor, target: Tensor, users: OptTensor = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        target: Tensor,
+        users: OptTensor = None,
+        bias: OptTensor = None,
     ) -> Tensor:
         r"""Returns the loss.
 
@@ -114,23 +124,32 @@ class SampledSoftmaxLoss(Module):
             users (torch.Tensor, optional): The ids of the users :math:`(B)`:
                 with :obj:`reverse`, nobody competes with himself. If set to
                 :obj:`None`, all are different. (default: :obj:`None`)
+            bias (torch.Tensor, optional): What every item has beside its
+                cosines, :math:`(I)`. (default: :obj:`None`)
         """
         synced = self.sync and self.training and world_size() > 1
         x = unit_rows(x)
         drawn = self._draw(y.size(0), y.device, synced)
         rows = target if drawn is None else torch.cat([target, drawn])
+        biases = None
+        if bias is not None:
+            bias = bias / self.temperature
+            biases = bias.index_select(0, rows)
         rows = unit_rows(y.index_select(0, rows)) / self.temperature
         chosen, others = rows.split([x.size(0), rows.size(0) - x.size(0)])
         positive = (x * chosen).sum(dim=-1)
         if drawn is None:
-            loss = info_nce(
-                x / self.temperature, unit_rows(y), target, rows_per_chunk(y)
-            )
+            scaled = x / self.temperature
+            pair = with_bias(scaled, unit_rows(y), bias)
+            loss = info_nce(*pair, target, rows_per_chunk(y))
         else:
+            logit, rivals = positive, biases
+            if biases is not None:
+                own, rivals = biases.split([x.size(0), others.size(0)])
+                logit = positive + own
             loss = rival_cross_entropy(
-                positive,
-                x,
-                others,
+                logit,
+                *with_bias(x, others, rivals),
                 target,
                 drawn,
                 y.size(0) / others.size(0),

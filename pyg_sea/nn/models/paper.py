@@ -14,11 +14,11 @@ def paper_settings(
     That is: linear maps to equal halves of 64 channels per modality, two
     hops, temperature 0.2, one CLUB estimator per modality with 8 hidden units
     and 50 steps of Adam at 1e-4 per batch, one permutation as negatives,
-    BPR, and no vectors of items' own. The paper's :math:`\alpha` and
-    :math:`\beta` are not known: the defaults are what the scale of the
-    released logs suggests for Amazon Baby (0.55, beside a logarithm to base
-    2) and the weight that the released code ships with (0.006, beside that
-    logarithm and a mean of halved bounds).
+    BPR, and neither vectors nor biases of items' own. The paper's
+    :math:`\alpha` and :math:`\beta` are not known: the defaults are what the
+    scale of the released logs suggests for Amazon Baby (0.55, beside a
+    logarithm to base 2) and the weight that the released code ships with
+    (0.006, beside that logarithm and a mean of halved bounds).
 
     Args:
         alpha (float, optional): Weight of the alignment.
@@ -56,6 +56,7 @@ def paper_settings(
         'num_anchors': None,
         'ranking': 'bpr',
         'id_channels': 0,
+        'item_bias': False,
         'initial_norm': None,
         'encoder_scale': 1.0,
         **kwargs,

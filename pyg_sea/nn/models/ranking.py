@@ -1,8 +1,11 @@
 from typing import Any
 
+import torch
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Module, Parameter
+from torch_geometric.typing import OptTensor
 
+from ..item_bias import with_bias
 from ..loss import BPRLoss, SampledSoftmaxLoss
 from ..unit_rows import unit_rows
 
@@ -10,10 +13,13 @@ from ..unit_rows import unit_rows
 class Ranking(Module):
     r"""How a model that scores by inner products is taught to rank: by
     :class:`~pyg_sea.nn.SampledSoftmaxLoss`, which makes scores cosines, or by
-    :class:`~pyg_sea.nn.BPRLoss`.
+    :class:`~pyg_sea.nn.BPRLoss`; and what every item has beside them.
 
     Args:
         name (str): :obj:`"softmax"` or :obj:`"bpr"`.
+        num_items (int, optional): If given, each item has a bias
+            :math:`b_i`, a learnable number that is added to its scores, zero
+            at the start. (default: :obj:`None`)
         sync (bool, optional): As in the losses. (default: :obj:`False`)
         **kwargs (optional): Arguments of
             :class:`~pyg_sea.nn.SampledSoftmaxLoss`.
@@ -34,7 +40,13 @@ class Ranking(Module):
         tensor(0.6931)
     """
 
-    def __init__(self, name: str, sync: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        num_items: int | None = None,
+        sync: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__()
 
         if name not in ('softmax', 'bpr'):
@@ -52,6 +64,15 @@ class Ranking(Module):
             if name == 'bpr'
             else SampledSoftmaxLoss(sync=sync, **kwargs)
         )
+        bias = None if num_items is None else Parameter(torch.zeros(num_items))
+        self.item_bias: Parameter | None
+        self.register_parameter('item_bias', bias)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        r"""Resets all learnable parameters of the module."""
+        if self.item_bias is not None:
+            self.item_bias.zero_()
 
     def forward(
         self, x_user: Tensor, x_item: Tensor, triplets: Tensor
@@ -67,18 +88,30 @@ class Ranking(Module):
         """
         users, *items = triplets
         if self.name == 'softmax':
-            return self.loss(x_user, x_item, items[0], users)
+            return self.loss(x_user, x_item, items[0], users, self.item_bias)
+        x_user, x_item = with_bias(x_user, x_item, self.item_bias)
         return self.loss(
             *((x_user * x_item.index_select(0, i)).sum(dim=-1) for i in items)
         )
 
-    def rows(self, x: Tensor) -> Tensor:
+    def rows(
+        self, x_user: Tensor, x_item: Tensor, known: bool = True
+    ) -> tuple[Tensor, Tensor]:
         r"""Returns the rows whose inner products are the scores.
 
         Args:
-            x (torch.Tensor): Rows :math:`(N, D)`.
+            x_user (torch.Tensor): Rows of users :math:`(U, D)`.
+            x_item (torch.Tensor): Rows of items :math:`(N, D)`.
+            known (bool, optional): If set to :obj:`False`, the items are not
+                those of training, and have the mean of their biases.
+                (default: :obj:`True`)
         """
-        return unit_rows(x) if self.name == 'softmax' else x
+        if self.name == 'softmax':
+            x_user, x_item = unit_rows(x_user), unit_rows(x_item)
+        bias: OptTensor = self.item_bias
+        if bias is not None and not known:
+            bias = bias.mean().expand(x_item.size(0))
+        return with_bias(x_user, x_item, bias)
 
     def __repr__(self) -> str:
         return f'{self.__class__.__name__}({self.name!r})'

@@ -16,6 +16,9 @@ from .ranking import Ranking
 from .recommender import Recommender
 from .score_terms import ScoreTerms
 
+#: The name of the block of items' biases.
+POPULARITY = 'popularity'
+
 
 class SEA(Recommender):
     r"""The recommender of the `"It is Never Too Late to Mend: Separate
@@ -43,10 +46,11 @@ class SEA(Recommender):
     of one term per modality and part. The paper ranks by :class:`BPRLoss`;
     here :class:`SampledSoftmaxLoss` is the default, and rows are brought to
     unit length for it. The paper's items have no parameters of their own.
-    Here each has a free vector beside those of its modalities, a term of the
-    score as they are (:attr:`blocks` tells which columns), and in every step
-    some items go without: one that was not there in training is placed by its
-    features alone, see :meth:`get_item_embedding`.
+    Here each has a free vector beside those of its modalities and a bias for
+    how popular it is, terms of the score as they are (:attr:`blocks` tells
+    which columns). In every step some items go without their vectors: one
+    that was not there in training is placed by its features alone, see
+    :meth:`get_item_embedding`.
 
     An item lacks a modality if its features there are all zero. It then adds
     nothing of it to the graph, has what users bring it, and counts for no
@@ -88,6 +92,9 @@ class SEA(Recommender):
             (default: :obj:`128`)
         id_dropout (float, optional): The share of items that go without
             their own vector in a training step. (default: :obj:`0.1`)
+        item_bias (bool, optional): If set to :obj:`True`, each item has a
+            learnable number that is added to its scores.
+            (default: :obj:`True`)
         initial_norm (float, optional): The length at which free rows of
             users and items start, about; see :class:`ModalGraphEncoder`.
             :obj:`None` is the paper's. (default: :obj:`0.01`)
@@ -108,8 +115,8 @@ class SEA(Recommender):
 
     Shapes:
         - **input:** as of :class:`Recommender`
-        - **output:** embeddings :math:`(U + I, M D + C)` for :math:`M`
-          modalities
+        - **output:** embeddings :math:`(U + I, M D + C + 1)` for :math:`M`
+          modalities; without biases, :math:`(U + I, M D + C)`
 
     Raises:
         ValueError: If a size is out of range or the input does not fit.
@@ -127,7 +134,7 @@ class SEA(Recommender):
         >>> list(terms)
         ['softmax', 'align/text-image', 'distance/image', 'distance/text']
         >>> model.get_embedding(modal_x, edge_index).shape
-        torch.Size([203, 256])
+        torch.Size([203, 257])
         >>> model.eval().recommend(modal_x, edge_index, k=5).shape
         torch.Size([3, 5])
     """
@@ -149,6 +156,7 @@ class SEA(Recommender):
         ranking_kwargs: dict[str, Any] | None = None,
         id_channels: int = 128,
         id_dropout: float = 0.1,
+        item_bias: bool = True,
         initial_norm: float | None = 0.01,
         encoder_scale: float = 0.1,
         normalize: bool = True,
@@ -175,6 +183,12 @@ class SEA(Recommender):
             initial_norm,
             encoder_scale,
         )
+        if item_bias and POPULARITY in self.encoder.in_channels:
+            raise ValueError(
+                f"a modality is called '{POPULARITY}', as the items' biases "
+                f"are in '{self.__class__.__name__}': rename it, or set "
+                "'item_bias' to False"
+            )
         self.separate = SeparateLearning(
             dict.fromkeys(self.encoder.modalities, hidden_channels),
             generic_channels,
@@ -187,7 +201,9 @@ class SEA(Recommender):
         )
         self.item_conv = ItemGraphConv()
         self.ranking = Ranking(
-            ranking, **{'sync': sync, **(ranking_kwargs or {})}
+            ranking,
+            num_items if item_bias else None,
+            **{'sync': sync, **(ranking_kwargs or {})},
         )
         self.sync = sync
 
@@ -214,6 +230,7 @@ class SEA(Recommender):
         r"""Resets all learnable parameters and estimators of the module."""
         self.encoder.reset_parameters()
         self.separate.reset_parameters()
+        self.ranking.reset_parameters()
 
     @property
     def modalities(self) -> list[str]:
@@ -223,8 +240,9 @@ class SEA(Recommender):
     @property
     def blocks(self) -> dict[tuple[str, str], slice]:
         r"""The columns of an embedding that belong to each modality and part,
-        and those of the items' own vectors, :obj:`("id", "unique")`. A score
-        is the sum of the inner products over blocks.
+        those of the items' own vectors, :obj:`("id", "unique")`, and that of
+        their biases, :obj:`("popularity", "bias")`. A score is the sum of the
+        inner products over blocks.
         """
         out, start = {}, 0
         for name, size in self.encoder.blocks.items():
@@ -237,6 +255,8 @@ class SEA(Recommender):
                 if width > 0:
                     out[name, part] = slice(start, start + width)
                     start += width
+        if self.ranking.item_bias is not None:
+            out[POPULARITY, 'bias'] = slice(start, start + 1)
         return out
 
     def get_embedding(
@@ -248,14 +268,13 @@ class SEA(Recommender):
         item_edge_weight: OptTensor = None,
     ) -> Tensor:
         r"""Returns the embedding of all nodes: per modality a block of
-        :math:`D` channels, items as (generic, unique), and one of items' own
-        vectors, see :attr:`blocks`. The arguments are those of
-        :class:`Recommender`.
+        :math:`D` channels, items as (generic, unique), one of items' own
+        vectors, and a column of their biases, ones for users; see
+        :attr:`blocks`. The arguments are those of :class:`Recommender`.
         """
         x_user, parts, own = self._encode(modal_x, edge_index, edge_weight)
         x_item = self._join(parts, own, item_edge_index, item_edge_weight)
-        out = torch.cat([x_user, x_item])
-        return self.ranking.rows(out)
+        return torch.cat(self.ranking.rows(x_user, x_item))
 
     def get_terms(
         self,
@@ -265,9 +284,9 @@ class SEA(Recommender):
         item_edge_index: Adj | None = None,
         item_edge_weight: OptTensor = None,
     ) -> ScoreTerms:
-        r"""Returns the rows of :meth:`get_embedding` with those of items in
-        two terms, their own and what their neighbors add. The arguments are
-        those of :class:`Recommender`.
+        r"""Returns the rows of :meth:`get_embedding`, without biases, with
+        those of items in two terms, their own and what their neighbors add.
+        The arguments are those of :class:`Recommender`.
         """
         x_user, parts, own = self._encode(modal_x, edge_index, edge_weight)
         x = self._join(parts, own, None, None)
@@ -282,8 +301,9 @@ class SEA(Recommender):
         item_edge_weight: OptTensor = None,
     ) -> Tensor:
         r"""Returns the embedding of items by their features alone, without
-        interactions or vectors of their own (zeros): for items that were not
-        there in training, any number :math:`N` of them.
+        interactions or vectors of their own (zeros), and with the mean of all
+        biases: for items that were not there in training, any number
+        :math:`N` of them.
 
         Args:
             modal_x (dict[str, torch.Tensor]): Raw item features per
@@ -298,8 +318,8 @@ class SEA(Recommender):
         if self.encoder.item_embedding is not None:
             first = next(iter(parts.values())).generic
             own = first.new_zeros(first.size(0), self.encoder.blocks[ID])
-        out = self._join(parts, own, item_edge_index, item_edge_weight)
-        return self.ranking.rows(out)
+        x = self._join(parts, own, item_edge_index, item_edge_weight)
+        return self.ranking.rows(x[:0], x, known=False)[1]
 
     def get_parts(
         self,

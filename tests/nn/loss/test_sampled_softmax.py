@@ -72,25 +72,28 @@ def test_closed_forms():
         assert loss.item() == pytest.approx((1 + reverse) * math.log(8))
 
 
-def written(x, y, target, users, drawn_items, drawn_users, reverse):
+def written(x, y, target, users, drawn_items, drawn_users, reverse, bias):
     """The formula, one pair after the other, at a temperature of 0.3."""
     cos = F.normalize(x, dim=-1) @ F.normalize(y, dim=-1).t() / 0.3
     losses = []
     for b, t in enumerate(target.tolist()):
-        items = sum(cos[b, j].exp() for j in drawn_items if j != t)
+        score = cos[b] + bias / 0.3
+        items = sum(score[j].exp() for j in drawn_items if j != t)
         others = [c for c in drawn_users if users[c] != users[b]]
         rivals = sum(cos[c, t].exp() for c in others)
         items = items * len(y) / len(drawn_items)
         rivals = rivals * len(x) / len(drawn_users)
-        positive = cos[b, t].exp()
+        positive = score[t].exp()
         loss = -(positive / (positive + items)).log()
+        positive = cos[b, t].exp()
         losses.append(loss - reverse * (positive / (positive + rivals)).log())
     return torch.stack(losses).mean()
 
 
 def assert_written(loss, x, y, target, users, *args):
     ids = range(len(x)) if users is None else users.tolist()
-    expected = written(x, y, target, ids, *args, loss.reverse)
+    none = x.new_zeros(len(y))
+    expected = written(x, y, target, ids, *args, loss.reverse, none)
     out = loss(x, y, target, users)
     torch.testing.assert_close(out, expected)
     grads = torch.autograd.grad(out, (x, y))
@@ -124,6 +127,28 @@ def test_whole_batch_is_the_written_formula(users, num_negatives, training):
     x, y, target = rows()
     loss = SampledSoftmaxLoss(0.3, num_negatives, 0.7).train(training)
     assert_written(loss, x, y, target, users, range(9), range(6))
+
+
+@pytest.mark.parametrize('reverse', [0.0, 0.7])
+@pytest.mark.parametrize('num_negatives', [None, 4])
+def test_biases_of_items(monkeypatch, num_negatives, reverse):
+    x, y, target = rows()
+    bias = torch.randn(9, dtype=torch.double, requires_grad=True)
+    drawn = [0, 3, 3, 5] if num_negatives else range(9)
+    drawn_users = [1, 2, 2, 5] if num_negatives else range(6)
+    draws = {9: torch.tensor([*drawn]), 6: torch.tensor([*drawn_users])}
+    monkeypatch.setattr(
+        torch, 'randint', lambda high, size, device: draws[high]
+    )
+    loss = SampledSoftmaxLoss(0.3, num_negatives, reverse)
+    args = target, range(6), drawn, drawn_users, reverse, bias
+    expected = written(x, y, *args)
+    out = loss(x, y, target, bias=bias)
+    torch.testing.assert_close(out, expected)
+    leaves = (x, y, bias)
+    torch.testing.assert_close(
+        torch.autograd.grad(out, leaves), torch.autograd.grad(expected, leaves)
+    )
 
 
 @pytest.mark.parametrize('num_negatives', [None, 3])

@@ -55,10 +55,39 @@ def test_softmax_is_told_who_the_users_are(rows):
 
 
 def test_rows_score_as_the_loss_does(rows):
-    x = rows[1]
+    for before, after in zip(rows, Ranking('softmax').rows(*rows[:2])):
+        torch.testing.assert_close(after, F.normalize(before))
+    for before, after in zip(rows, Ranking('bpr').rows(*rows[:2])):
+        assert after is before
 
-    torch.testing.assert_close(Ranking('softmax').rows(x), F.normalize(x))
-    assert Ranking('bpr').rows(x) is x
+
+@pytest.mark.parametrize('name', ['softmax', 'bpr'])
+def test_biases_start_at_zero_and_are_added_to_scores(rows, name):
+    x_user, x_item, _ = rows
+    num_items = x_item.size(0)
+    user, item = Ranking(name).rows(x_user, x_item)
+    scores = user @ item.t()
+    ranking = Ranking(name, num_items)
+    user, item = ranking.rows(x_user, x_item)
+    torch.testing.assert_close(user @ item.t(), scores)
+
+    bias = torch.nn.init.normal_(ranking.item_bias)
+    user, item = ranking.rows(x_user, x_item)
+    torch.testing.assert_close(user @ item.t(), scores + bias)
+    # Nobody knows those of new items.
+    user, item = ranking.rows(x_user, x_item, known=False)
+    torch.testing.assert_close(user @ item.t(), scores + bias.mean())
+
+    ranking.reset_parameters()
+    assert not ranking.item_bias.any()
+
+
+def test_bpr_reads_biases(rows):
+    ranking = Ranking('bpr', rows[1].size(0))
+    triplets = torch.tensor([[0], [1], [2]])
+    before = ranking(rows[0][:1], rows[1], triplets)
+    ranking.item_bias.data[1] += 100
+    assert ranking(rows[0][:1], rows[1], triplets) < 1e-6 < before
 
 
 def test_repr_and_name():

@@ -20,8 +20,12 @@ def test_terms_add_up_to_the_rows(ranking, graph):
 
     model.eval()
     terms = model.get_terms(**inputs)
+    torch.nn.init.normal_(model.ranking.item_bias)
     rows = torch.cat([terms.user, terms.item + terms.similar])
-    torch.testing.assert_close(rows, model.get_embedding(**inputs))
+    embedding = model.get_embedding(**inputs)
+    torch.testing.assert_close(rows, embedding[:, :-1])
+    bias = torch.cat([torch.ones(6), model.ranking.item_bias])
+    assert torch.equal(embedding[:, -1], bias)
     assert bool(terms.similar.any()) == graph
 
     parts = model.get_parts(modal_x, edge_index)

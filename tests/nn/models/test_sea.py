@@ -76,14 +76,26 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
         row, col = inputs['item_edge_index']
         S[col, row] = inputs.get('item_edge_weight', torch.ones(len(row)))
     out = torch.cat([torch.cat(user, dim=1), h + S @ h])
-    return F.normalize(out) if model.ranking.name == 'softmax' else out
+    out = F.normalize(out) if model.ranking.name == 'softmax' else out
+    if model.ranking.item_bias is None:
+        return out
+    column = torch.cat([torch.ones(U), model.ranking.item_bias])
+    return torch.cat([out, column.unsqueeze(1)], dim=1)
 
 
 def without_ids(*args, **kwargs) -> SEA:
-    return SEA(*args, **kwargs, id_channels=0)
+    return SEA(*args, **kwargs, id_channels=0, item_bias=False)
 
 
-@pytest.mark.parametrize('make', [SEA, without_ids, SEA.paper])
+def make_sea(*args, **kwargs) -> SEA:
+    """With biases as if it was trained."""
+    model = SEA(*args, **kwargs)
+    if model.ranking.item_bias is not None:
+        torch.nn.init.normal_(model.ranking.item_bias)
+    return model
+
+
+@pytest.mark.parametrize('make', [make_sea, without_ids, SEA.paper])
 @pytest.mark.parametrize('weighted', [False, True])
 def test_embedding_equals_dense_reference(make, weighted):
     model = make(U, I, SIZES).eval()
@@ -102,7 +114,7 @@ def test_embedding_equals_dense_reference(make, weighted):
 @pytest.mark.parametrize('id_channels', [128, 0])
 @pytest.mark.parametrize('ranking', ['softmax', 'bpr'])
 def test_loss_is_the_sum_of_its_terms(ranking, id_channels):
-    model = SEA(
+    model = make_sea(
         *(U, I, SIZES),
         alpha=0.3,
         beta=0.7,
@@ -123,7 +135,9 @@ def test_loss_is_the_sum_of_its_terms(ranking, id_channels):
     if ranking == 'softmax':
         user, item = model.get_embedding(**inputs).split([U, I])
         users, pos, _ = triplets
-        expected = SampledSoftmaxLoss()(user[users], item, pos, users)
+        bias = model.ranking.item_bias
+        rows = user[users, :-1], item[:, :-1]
+        expected = SampledSoftmaxLoss()(*rows, pos, users, bias)
         torch.testing.assert_close(terms['softmax'], expected)
         return
 
@@ -134,7 +148,7 @@ def test_loss_is_the_sum_of_its_terms(ranking, id_channels):
 
 
 def test_scores_equal_the_embedding():
-    model = SEA(U, I, SIZES).eval()
+    model = make_sea(U, I, SIZES).eval()
     inputs = graph()
     out = model.get_embedding(**inputs)
     pairs = torch.tensor([[0, 3], [U + 2, U + 9]])
@@ -145,7 +159,7 @@ def test_scores_equal_the_embedding():
 
 
 def test_recommend_is_the_top_of_all_scores():
-    model = SEA(U, I, SIZES).eval()
+    model = make_sea(U, I, SIZES).eval()
     inputs = graph()
     modal_x, edge_index = inputs.pop('modal_x'), inputs.pop('edge_index')
     out = model.get_embedding(modal_x, edge_index, **inputs)
@@ -178,7 +192,7 @@ def test_sparse_and_normalized_inputs_agree():
     torch.testing.assert_close(out, expected)
 
 
-@pytest.mark.parametrize('make', [SEA, without_ids, SEA.paper])
+@pytest.mark.parametrize('make', [make_sea, without_ids, SEA.paper])
 def test_new_items_are_placed_by_their_features(make):
     model = make(U, I, SIZES).eval()
     inputs = graph()
@@ -188,11 +202,15 @@ def test_new_items_are_placed_by_their_features(make):
     no_edges = torch.empty(2, 0, dtype=torch.long)
     alone = model.get_embedding(inputs['modal_x'], no_edges)[U:]
     out = model.get_item_embedding(inputs['modal_x'])
+    if make is make_sea:  # Biases of new items are not known.
+        mean = model.ranking.item_bias.mean().expand(I)
+        torch.testing.assert_close(out[:, -1], mean)
+        out, alone = out[:, :-1], alone[:, :-1]
     torch.testing.assert_close(out, alone)
     model.reset_parameters()
 
     new = graph(num_items=3)['modal_x']
-    width = 3 * 64 + (128 if make is SEA else 0)
+    width = 3 * 64 + (129 if make is make_sea else 0)
     out = model.get_item_embedding(new)
     assert out.shape == (3, width)
     assert (out[:, 3 * 64 :] == 0).all()
@@ -222,8 +240,9 @@ def test_items_have_no_parameters(make):
 def test_items_have_one_vector_each():
     small, large = shapes(SEA(U, 10, SIZES)), shapes(SEA(U, 1000, SIZES))
     different = {name for name in large if small[name] != large[name]}
-    assert different == {'encoder.item_embedding'}
+    assert different == {'encoder.item_embedding', 'ranking.item_bias'}
     assert large['encoder.item_embedding'] == (1000, 128)
+    assert large['ranking.item_bias'] == (1000,)
     # And users one more for it.
     users = {'encoder.user_id_embedding'}
     plain = shapes(without_ids(U, 1000, SIZES))
@@ -240,18 +259,21 @@ BLOCKS = [
     {'id_channels': 7},
     {'id_channels': 0},
     {'id_channels': 0, 'generic_channels': 20},
+    {'item_bias': False},
     {'ranking': 'bpr'},
 ]
 
 
 @pytest.mark.parametrize('kwargs', BLOCKS)
 def test_score_is_a_sum_over_blocks(kwargs):
-    model = SEA(U, I, SIZES, **kwargs).eval()
+    model = make_sea(U, I, SIZES, **kwargs).eval()
     inputs = with_weights(graph())
     out = model.get_embedding(**inputs)
     names = [(m, p) for m in SIZES for p in ('generic', 'unique')]
     if kwargs.get('id_channels', 128):
         names.append(('id', 'unique'))
+    if kwargs.get('item_bias', True):
+        names.append(('popularity', 'bias'))
     assert list(model.blocks) == names
     columns = torch.arange(out.size(1))
     slices = list(model.blocks.values())
@@ -295,7 +317,8 @@ def test_block_of_ids_alone():
     torch.nn.init.normal_(model.encoder.item_embedding)
     out = model.get_embedding(**inputs)
     same = (out == expected).all(dim=0)
-    assert same.nonzero().flatten().tolist() == list(range(columns.start))
+    others = [*range(columns.start), columns.stop]
+    assert same.nonzero().flatten().tolist() == others
 
 
 def test_a_modality_may_be_called_id_without_ids():
@@ -449,6 +472,9 @@ def test_rejects_arguments():
             SEA(U, I, sizes)
     with pytest.raises(ValueError, match='unique_channels'):
         SEA(U, I, SIZES, unique_channels=10)
+    with pytest.raises(ValueError, match="called 'popularity'"):
+        SEA(U, I, {'popularity': 3})
+    SEA(U, I, {'popularity': 3}, item_bias=False)
     with pytest.raises(ValueError, match="'id_dropout' needs"):
         SEA(U, I, SIZES, id_dropout=1.0)
     with pytest.raises(ValueError, match="'id_channels' needs"):
