@@ -55,6 +55,11 @@ def encoders(
     return out
 
 
+def scored(model: SEA) -> int:
+    """The columns of an embedding, with that of biases."""
+    return sum(cols.stop - cols.start for cols in model.blocks.values())
+
+
 def parts(
     model: SEA, edges: int, item_edges: int, batch: int, kind: str
 ) -> dict[str, Part]:
@@ -71,7 +76,7 @@ def parts(
     out['unit rows'] = Part(0, 5 * num_nodes * width * 4)
     ranking = model.ranking.loss
     drawn = min(ranking.num_negatives or num_items, num_items)
-    out['rank'] = product(batch, width, drawn, 3, kind, False)
+    out['rank'] = product(batch, scored(model), drawn, 3, kind, False)
     if ranking.reverse > 0:
         drawn = min(ranking.num_negatives or batch, batch)
         out['rank users'] = product(batch, width, drawn, 3, kind, False)
@@ -109,7 +114,7 @@ def bound(
     users = data['held_out'][0].unique().numel()
     width = sum(model.encoder.blocks.values())
     # Embeddings, and scores that are written and looked at once.
-    scores = product(users, width, model.num_items, 1, kind, False)
+    scores = product(users, scored(model), model.num_items, 1, kind, False)
     moved = scores.bytes + 2 * 4 * users * model.num_items
     test = encoders(model, kind, 1, 1) | {
         'propagate': hops(
