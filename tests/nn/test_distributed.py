@@ -617,7 +617,7 @@ def test_one_process_alone_does_not_wait(world):
     assert out['metrics'] == evaluate(
         EmbeddingScorer(user, item), held_out, train
     )
-    assert out['embedding'].shape == (60, 22)
+    assert out['embedding'].shape == (60, 23)
     assert float(out['loss']) == pytest.approx(math.log(2))
 
 

@@ -116,8 +116,8 @@ def test_page_fits_every_width(folder, name):
         pictures = page['pictures']
         assert len(pictures) >= (12 if name == 'sea' else 8)
         assert all(w > 100 and h > 100 for w, h in pictures)
-        # All users and items are open: each has five bars.
-        assert len(page['bars']) == (500 if name == 'sea' else 0)
+        # All users and items are open: each has six bars.
+        assert len(page['bars']) == (600 if name == 'sea' else 0)
         assert all(w > 40 and h > 8 for w, h in page['bars'])
 
 
