@@ -67,7 +67,7 @@ def build(
             return State(user.clone(), item.clone(), users, items, block, seen)
         found = model.get_terms(**inputs)
         parts = found.user, found.item + found.similar
-        parts = with_bias(*parts, model.ranking.item_bias)
+        parts = with_bias(*parts, model.ranking.bias)
         user, item = (x.float().cpu() for x in parts)
         state = State(user, item, users, items, model.blocks, seen)
         if not model.encoder.normalize or model.encoder.K == 0:

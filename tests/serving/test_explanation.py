@@ -101,7 +101,7 @@ def test_because_adds_up(ranking, num_layers, weighted):
             torch.linalg.matrix_power(adj, k) @ h for k in range(num_layers)
         )
         item_row = model.get_embedding(**inputs)[U:, :-1].double()
-        bias = model.ranking.item_bias
+        bias = model.ranking.bias
 
     user, item = 4, 11
     norm = 1.0

@@ -71,7 +71,9 @@ def test_biases_start_at_zero_and_are_added_to_scores(rows, name):
     user, item = ranking.rows(x_user, x_item)
     torch.testing.assert_close(user @ item.t(), scores)
 
-    bias = torch.nn.init.normal_(ranking.item_bias)
+    torch.nn.init.normal_(ranking.item_bias)
+    bias = ranking.bias
+    torch.testing.assert_close(bias, 0.2 * ranking.item_bias)
     user, item = ranking.rows(x_user, x_item)
     torch.testing.assert_close(user @ item.t(), scores + bias)
     # Nobody knows those of new items.

@@ -24,7 +24,7 @@ def test_terms_add_up_to_the_rows(ranking, graph):
     rows = torch.cat([terms.user, terms.item + terms.similar])
     embedding = model.get_embedding(**inputs)
     torch.testing.assert_close(rows, embedding[:, :-1])
-    bias = torch.cat([torch.ones(6), model.ranking.item_bias])
+    bias = torch.cat([torch.ones(6), model.ranking.bias])
     assert torch.equal(embedding[:, -1], bias)
     assert bool(terms.similar.any()) == graph
 

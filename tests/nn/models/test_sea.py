@@ -77,9 +77,9 @@ def dense_embedding(model: SEA, inputs) -> Tensor:
         S[col, row] = inputs.get('item_edge_weight', torch.ones(len(row)))
     out = torch.cat([torch.cat(user, dim=1), h + S @ h])
     out = F.normalize(out) if model.ranking.name == 'softmax' else out
-    if model.ranking.item_bias is None:
+    if model.ranking.bias is None:
         return out
-    column = torch.cat([torch.ones(U), model.ranking.item_bias])
+    column = torch.cat([torch.ones(U), model.ranking.bias])
     return torch.cat([out, column.unsqueeze(1)], dim=1)
 
 
@@ -135,7 +135,7 @@ def test_loss_is_the_sum_of_its_terms(ranking, id_channels):
     if ranking == 'softmax':
         user, item = model.get_embedding(**inputs).split([U, I])
         users, pos, _ = triplets
-        bias = model.ranking.item_bias
+        bias = model.ranking.bias
         rows = user[users, :-1], item[:, :-1]
         expected = SampledSoftmaxLoss()(*rows, pos, users, bias)
         torch.testing.assert_close(terms['softmax'], expected)
@@ -203,7 +203,7 @@ def test_new_items_are_placed_by_their_features(make):
     alone = model.get_embedding(inputs['modal_x'], no_edges)[U:]
     out = model.get_item_embedding(inputs['modal_x'])
     if make is make_sea:  # Biases of new items are not known.
-        mean = model.ranking.item_bias.mean().expand(I)
+        mean = model.ranking.bias.mean().expand(I)
         torch.testing.assert_close(out[:, -1], mean)
         out, alone = out[:, :-1], alone[:, :-1]
     torch.testing.assert_close(out, alone)
