@@ -315,21 +315,27 @@ def test_options_of_a_subset(shop_options):
     assert list(model_inputs(shop.data)['modal_x']) == ['image']
 
 
+def fails_at_the_fourth(monkeypatch):
+    """The fourth training does not even start. Returns the seeds so far."""
+    train, calls = run.train, []
+
+    def stop(*args, **kwargs):
+        calls.append(kwargs['seed'])
+        if len(calls) == 4:
+            raise RuntimeError('power cut')
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(run, 'train', stop)
+    return calls
+
+
 def test_controls_are_skipped_and_resumed(shop_options, tmp_path, monkeypatch):
     out = tmp_path / 'controls_shop.jsonl'
     chosen = ['SEA', 'negative L2', 'text only']
     args = [*shop_options, *QUICK, '--seeds', '2', '--out', str(out)]
     args += ['--work', str(tmp_path / 'work')]
     args += [a for name in chosen for a in ('--variant', name)]
-    train, calls = run.train, []
-
-    def stop(*a, **k):
-        calls.append(k['seed'])
-        if len(calls) == 4:
-            raise RuntimeError('power cut')
-        return train(*a, **k)
-
-    monkeypatch.setattr(run, 'train', stop)
+    calls = fails_at_the_fourth(monkeypatch)
     with pytest.raises(RuntimeError, match='power cut'):
         controls.main(args)
     assert len(records.read(out)) == 3
@@ -463,15 +469,7 @@ def test_sensitivity_goes_on(shop_options, tmp_path, monkeypatch):
     out = tmp_path / 'sensitivity_shop.jsonl'
     args = [*shop_options, *QUICK, '--sweep', 'k', '--seeds', '2']
     args += ['--out', str(out), '--work', str(tmp_path / 'work')]
-    train, calls = run.train, []
-
-    def stop(*a, **k):
-        calls.append(k['seed'])
-        if len(calls) == 4:
-            raise RuntimeError('power cut')
-        return train(*a, **k)
-
-    monkeypatch.setattr(run, 'train', stop)
+    calls = fails_at_the_fourth(monkeypatch)
     with pytest.raises(RuntimeError, match='power cut'):
         sensitivity.main(args)
     assert len(records.read(out)) == 3
