@@ -31,8 +31,9 @@ def command(
     RUN is what 'pyg-sea train' or 'pyg-sea add-items' wrote. The first table
     says what each modality adds: its generic part is what all modalities
     share, its unique part what only this one knows, 'id' what only the
-    choices of users tell; in the item itself, or by similar items. The second
-    says which items that the user has lead there.
+    choices of users tell; in the item itself, or by similar items.
+    'popularity' is what the item has for everybody. The second says which
+    items that the user has lead there.
 
     \b
       pyg-sea explain runs/shop 1234 sku-77 --plot why.png

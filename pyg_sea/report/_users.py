@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_sea.nn.modal_graph_encoder import ID
-from pyg_sea.nn.models.sea import POPULARITY
+from pyg_sea.nn.models.sea import BIAS
 from pyg_sea.report._lists import Split
 from pyg_sea.serving import Explanation, Recommender
 
@@ -16,7 +16,7 @@ NUM_SHOWN = 10  # Recommendations.
 MAX_HISTORY = 30  # Items of a user.
 MAX_BECAUSE = 5  # Items that a recommendation is due to.
 
-_LABELS = {ID: 'own vector', POPULARITY: 'popularity'}
+_LABELS = {(ID, 'unique'): 'own vector', BIAS: 'popularity'}
 
 
 class Item(NamedTuple):
@@ -185,7 +185,7 @@ def bars_of(found: Explanation) -> tuple[list[Bar], float]:
     zero = -low * scale
     bars = [
         Bar(
-            _LABELS.get(str(modality), f'{modality} {part}'),
+            _LABELS.get((str(modality), str(part)), f'{modality} {part}'),
             float(rows['contribution'].sum()),
             _segments(rows, scale, zero),
         )

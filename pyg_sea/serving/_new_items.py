@@ -39,7 +39,8 @@ def add_items(state: State, features: Mapping[str, Any], ids: Any) -> State:
         links = _links(state.graph, kept, num)
     known = state.seen.pairs[1].unique()
     bias = state.item[:, state.num_columns :]
-    new_bias = bias.mean(dim=0).expand(num, -1)
+    seen = known if known.numel() > 0 else slice(None)
+    new_bias = bias[seen].mean(dim=0).expand(num, -1)
     if kept is not None and known.numel() > 0:
         weights = None if state.graph is None else state.graph.weights
         target = torch.cat([terms.own, bias], dim=1)

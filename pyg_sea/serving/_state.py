@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.utils import coalesce
 
 from pyg_sea._rows import Rows
-from pyg_sea.nn.models.sea import POPULARITY
+from pyg_sea.nn.models.sea import BIAS
 from pyg_sea.serving._ids import Ids
 from pyg_sea.serving._item_encoder import ItemEncoder
 
@@ -134,9 +134,7 @@ class State:
     def vectors(self) -> dict[Block, slice]:
         """The blocks but that of biases."""
         return {
-            block: cols
-            for block, cols in self.blocks.items()
-            if block[0] != POPULARITY
+            block: cols for block, cols in self.blocks.items() if block != BIAS
         }
 
     @property

@@ -21,7 +21,7 @@ class Explanation:
             `modality`, `part`, `source` and `contribution`. The source
             `'item'` is the item's own row, `'similar items'` what its
             neighbours in the item-item graph lend it; models that do not tell
-            have one row, of all.
+            have `'all'`, and one row if they have no parts.
         because: The train items of the user, the strongest first: `item`,
             `similarity` (the cosine of its row and that of the item) and
             `contribution`, what reaches the user's row through this item.
@@ -144,7 +144,7 @@ def explain(state: State, user: int, item: int) -> Explanation:
     popularity = 0.0
     for block in state.blocks.keys() - state.vectors:
         popularity = float(state.item[item, state.blocks[block]])
-        rows.append((*block, 'item', popularity))
+        rows.append((*block, next(iter(sources)), popularity))
 
     _, items, weight = state.seen.of(torch.tensor([user]))
     rows_of = torch.nn.functional.normalize(known[items].double())

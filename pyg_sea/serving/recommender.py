@@ -29,9 +29,9 @@ class Recommender(Knowing, Growing, Stored):
     class of models.)
 
     In memory and on disk it takes `4 D (U + 3 I)` bytes, with D the columns of
-    an embedding (256 for two modalities), and `2 I F` for features in half
-    precision, with F their widths, added up. Models other than
-    :class:`~pyg_sea.nn.SEA` take `4 D (U + I)`.
+    an embedding (256 for two modalities; that of biases comes once, `4 (U +
+    I)`), and `2 I F` for features in half precision, with F their widths,
+    added up. Models other than :class:`~pyg_sea.nn.SEA` take `4 D (U + I)`.
 
     Up to `exact_below` items (200,000), all are compared. Beyond, if faiss is
     installed, the first request sorts them into cells and searches as many as
@@ -56,7 +56,7 @@ class Recommender(Knowing, Growing, Stored):
         >>> recommender = Recommender.from_model(
         ...     model, data, item_ids=item_ids, graph=graph)
         >>> recommender
-        Recommender(users=50, items=40, dim=256)
+        Recommender(users=50, items=40, dim=257)
         >>> list(recommender.recommend([7, 3], k=2))
         ['user', 'item', 'rank', 'score']
         >>> recommender.similar_items('sku-7', 3, 'unique', 'image').shape

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pyg_sea import Recommender
+from pyg_sea.nn import SEA
 from pyg_sea.transforms import model_inputs
 
 from .made import I, U, make_data, make_model, make_recommender
@@ -141,6 +142,23 @@ def test_normalized_graphs_have_no_shares():
     why = Recommender.from_model(model, data).explain(3, 5)
     assert why.user_vector is None
     assert why.contributions['contribution'].sum() == pytest.approx(why.score)
+
+
+def test_a_modality_called_like_the_bias():
+    data = make_data()
+    item = data['item']
+    item.x_popularity = item.x_text
+    del item.x_text
+    sizes = {'image': 9, 'popularity': 7}
+    kwargs = {'distance': 'negative_l2', 'item_bias': False}
+    model = SEA(U, I, sizes, 8, id_channels=0, **kwargs)
+    recommender = Recommender.from_model(model, data)
+    why = recommender.explain(3, 5)
+    assert why.popularity == 0
+    assert why.contributions['contribution'].sum() == pytest.approx(why.score)
+    found = recommender.similar_items(5, 2, modality='popularity')
+    assert len(found) == 2
+    assert len(recommender.recommend_for([4, 5], 3)) == 3
 
 
 def test_users_without_items():

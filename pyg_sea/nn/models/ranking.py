@@ -16,8 +16,8 @@ BIAS_SCALE = 0.2
 
 class Ranking(Module):
     r"""How a model that scores by inner products is taught to rank: by
-    :class:`~pyg_sea.nn.SampledSoftmaxLoss`, which makes scores cosines, or by
-    :class:`~pyg_sea.nn.BPRLoss`; and what every item has beside them.
+    :class:`~pyg_sea.nn.SampledSoftmaxLoss`, for which rows have unit length,
+    or by :class:`~pyg_sea.nn.BPRLoss`; and what every item has beside that.
 
     Args:
         name (str): :obj:`"softmax"` or :obj:`"bpr"`.
@@ -101,10 +101,16 @@ class Ranking(Module):
         users, *items = triplets
         if self.name == 'softmax':
             return self.loss(x_user, x_item, items[0], users, self.bias)
-        x_user, x_item = with_bias(x_user, x_item, self.bias)
-        return self.loss(
-            *((x_user * x_item.index_select(0, i)).sum(dim=-1) for i in items)
-        )
+        scores = [
+            (x_user * x_item.index_select(0, i)).sum(dim=-1) for i in items
+        ]
+        bias = self.bias
+        if bias is not None:
+            scores = [
+                score + bias.index_select(0, i)
+                for score, i in zip(scores, items)
+            ]
+        return self.loss(*scores)
 
     def rows(
         self, x_user: Tensor, x_item: Tensor, known: bool = True

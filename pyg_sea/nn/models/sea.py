@@ -16,8 +16,8 @@ from .ranking import Ranking
 from .recommender import Recommender
 from .score_terms import ScoreTerms
 
-#: The name of the block of items' biases.
-POPULARITY = 'popularity'
+#: The block of items' biases.
+BIAS = ('popularity', 'bias')
 
 
 class SEA(Recommender):
@@ -88,8 +88,8 @@ class SEA(Recommender):
         ranking_kwargs (dict[str, Any], optional): Arguments of
             :class:`SampledSoftmaxLoss`. (default: :obj:`None`)
         id_channels (int, optional): The size :math:`C` of items' own vectors;
-            with :obj:`0` they have none, and no parameters.
-            (default: :obj:`128`)
+            with :obj:`0` they have none, and without :obj:`item_bias` no
+            parameters. (default: :obj:`128`)
         id_dropout (float, optional): The share of items that go without
             their own vector in a training step. (default: :obj:`0.1`)
         item_bias (bool, optional): If set to :obj:`True`, each item has a
@@ -183,9 +183,9 @@ class SEA(Recommender):
             initial_norm,
             encoder_scale,
         )
-        if item_bias and POPULARITY in self.encoder.in_channels:
+        if item_bias and BIAS[0] in self.encoder.in_channels:
             raise ValueError(
-                f"a modality is called '{POPULARITY}', as the items' biases "
+                f"a modality is called '{BIAS[0]}', as the items' biases "
                 f"are in '{self.__class__.__name__}': rename it, or set "
                 "'item_bias' to False"
             )
@@ -256,7 +256,7 @@ class SEA(Recommender):
                     out[name, part] = slice(start, start + width)
                     start += width
         if self.ranking.item_bias is not None:
-            out[POPULARITY, 'bias'] = slice(start, start + 1)
+            out[BIAS] = slice(start, start + 1)
         return out
 
     def get_embedding(
