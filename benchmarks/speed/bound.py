@@ -76,7 +76,9 @@ def parts(
     out['unit rows'] = Part(0, 5 * num_nodes * width * 4)
     ranking = model.ranking.loss
     drawn = min(ranking.num_negatives or num_items, num_items)
-    out['rank'] = product(batch, scored(model), drawn, 3, kind, False)
+    # Against all items, biases are a column.
+    columns = width if drawn < num_items else scored(model)
+    out['rank'] = product(batch, columns, drawn, 3, kind, False)
     if ranking.reverse > 0:
         drawn = min(ranking.num_negatives or batch, batch)
         out['rank users'] = product(batch, width, drawn, 3, kind, False)

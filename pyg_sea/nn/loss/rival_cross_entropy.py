@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch_geometric.typing import OptTensor
 
 
 def rival_cross_entropy(
@@ -15,13 +16,14 @@ def rival_cross_entropy(
     y_ids: Tensor,
     scale: float,
     chunk_size: int,
+    bias: OptTensor = None,
 ) -> Tensor:
     r"""Returns the mean cross entropy of the positive logit of every row
     against its rivals', the same for all rows but for those with its own id.
 
     .. math::
         \frac{1}{B} \sum_{b=1}^B \ln \Big( \exp(p_b) + s \sum_{k \,:\, j_k
-        \neq i_b} \exp(\mathbf{x}_b^\top \mathbf{y}_k) \Big) - p_b
+        \neq i_b} \exp(\mathbf{x}_b^\top \mathbf{y}_k + c_k) \Big) - p_b
 
     Gradients, where they are wanted, are computed beside the values, so that
     at most :obj:`chunk_size` rows of logits are in memory, and none are kept.
@@ -34,10 +36,13 @@ def rival_cross_entropy(
         y_ids (torch.Tensor): The id :math:`j_k` of each rival.
         scale (float): How much each rival counts, :math:`s`.
         chunk_size (int): The largest number of rows to work on at a time.
+        bias (torch.Tensor, optional): What each rival has in all rows,
+            :math:`c_k`. If set to :obj:`None`, is 0. (default: :obj:`None`)
 
     Shapes:
         - **input:** logits :math:`(B)`, rows :math:`(B, D)` and
-          :math:`(K, D)`, ids :math:`(B)` and :math:`(K)`
+          :math:`(K, D)`, ids :math:`(B)` and :math:`(K)`, biases :math:`(K)`
+          *(optional)*
         - **output:** a scalar, in nats
 
     Example:
@@ -48,10 +53,13 @@ def rival_cross_entropy(
         tensor(0.3133)
     """
     graded = torch.is_grad_enabled() and (
-        positive.requires_grad or x.requires_grad or y.requires_grad
+        positive.requires_grad
+        or x.requires_grad
+        or y.requires_grad
+        or (bias is not None and bias.requires_grad)
     )
     return _RivalCrossEntropy.apply(
-        positive, x, y, x_ids, y_ids, math.log(scale), chunk_size, graded
+        positive, x, y, x_ids, y_ids, math.log(scale), chunk_size, graded, bias
     )
 
 
@@ -67,6 +75,7 @@ class _RivalCrossEntropy(Function):
         log_scale: float,
         chunk_size: int,
         graded: bool,
+        bias: OptTensor,
     ) -> Tensor:
         # Half precision would not hold the sums.
         dtype = torch.promote_types(positive.dtype, torch.float)
@@ -75,6 +84,7 @@ class _RivalCrossEntropy(Function):
         grad_y = torch.zeros_like(
             y, dtype=torch.promote_types(y.dtype, torch.float)
         )
+        grad_bias = None if bias is None else torch.zeros_like(bias)
         for p, rows, ids in zip(
             positive.split(chunk_size),
             x.split(chunk_size),
@@ -82,6 +92,8 @@ class _RivalCrossEntropy(Function):
         ):
             p = p.to(dtype) - log_scale
             others = (rows @ y.t()).to(dtype)
+            if bias is not None:
+                others.add_(bias)
             others.masked_fill_(y_ids == ids.unsqueeze(-1), -math.inf)
             largest = p
             if y.size(0) > 0:
@@ -93,7 +105,10 @@ class _RivalCrossEntropy(Function):
             if not graded:
                 continue
             # What is left are the derivatives by the logits.
-            others = others.div_(mass.unsqueeze(-1)).to(x.dtype)
+            others = others.div_(mass.unsqueeze(-1))
+            if grad_bias is not None:
+                grad_bias += others.sum(dim=0)
+            others = others.to(x.dtype)
             grads_positive.append((own / mass - 1).to(positive.dtype))
             grads_x.append((others @ y).to(x.dtype))
             grad_y += others.t() @ rows
@@ -102,12 +117,14 @@ class _RivalCrossEntropy(Function):
                 torch.cat(grads_positive),
                 torch.cat(grads_x),
                 grad_y.to(y.dtype),
+                grad_bias,
             )
         return (total / positive.numel()).to(positive.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        positive, x, y = ctx.saved_tensors
+        positive, x, y, bias = ctx.saved_tensors
         grad = grad / max(positive.numel(), 1)
-        return positive * grad, x * grad, y * grad, *(None,) * 5
+        grad_bias = None if bias is None else bias * grad
+        return positive * grad, x * grad, y * grad, *(None,) * 5, grad_bias

@@ -149,11 +149,13 @@ class SampledSoftmaxLoss(Module):
                 logit = positive + own
             loss = rival_cross_entropy(
                 logit,
-                *with_bias(x, others, rivals),
+                x,
+                others,
                 target,
                 drawn,
                 y.size(0) / others.size(0),
                 rows_per_chunk(others),
+                rivals,
             )
         if self.reverse > 0:
             reverse = self._of_users(positive, x, chosen, users, synced)

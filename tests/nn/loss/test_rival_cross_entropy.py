@@ -41,6 +41,49 @@ def test_is_the_written_formula(scale, chunk_size):
     )
 
 
+@pytest.mark.parametrize('chunk_size', [2, 100])
+def test_biases_are_one_more_column(chunk_size):
+    positive, x, y = inputs()
+    bias = torch.randn(4, dtype=torch.double, requires_grad=True)
+    leaves = (positive, x, y, bias)
+    ids = X_IDS, Y_IDS, 0.3, chunk_size
+    out = rival_cross_entropy(positive, x, y, *ids, bias)
+    wider = (
+        torch.cat([x, torch.ones(5, 1)], 1),
+        torch.cat([y, bias[:, None]], 1),
+    )
+    expected = written(positive, *wider, 0.3)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(2.5 * out, leaves),
+        torch.autograd.grad(2.5 * expected, leaves),
+    )
+    # They alone may want a gradient.
+    fixed = positive.detach(), x.detach(), y.detach()
+    out = rival_cross_entropy(*fixed, *ids, bias)
+    [grad] = torch.autograd.grad(out, bias)
+    expected = written(
+        fixed[0],
+        fixed[1] @ fixed[2].t() + bias,
+        torch.eye(4).double(),
+        0.3,
+    )
+    [wanted] = torch.autograd.grad(expected, bias)
+    torch.testing.assert_close(grad, wanted)
+
+
+@pytest.mark.parametrize('dtype', [torch.half, torch.bfloat16])
+def test_biases_are_not_rounded(dtype):
+    positive, x, y = (arg.detach() for arg in inputs(torch.float))
+    x, y = torch.zeros_like(x).to(dtype), y.to(dtype)
+    bias = torch.tensor([0.0, 1.0009765, -2.0009765, 3.0009765])
+    out = rival_cross_entropy(positive, x, y, X_IDS, Y_IDS, 1.0, 3, bias)
+    expected = written(
+        positive, x.float() @ y.float().t() + bias, torch.eye(4), 1.0
+    )
+    torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_large_logits():
     positive, x, y = inputs()
     args = [positive * 1e4, x * 1e4, y]
