@@ -15,14 +15,14 @@ class Growing(Base):
 
     def add_items(self, features: Mapping[str, Any], ids: Any) -> 'Self':
         """Returns a recommender with further items, without training. Their
-        rows are foretold from their features by ridge regression on those of
-        trained items, corrected by how much nearest neighbours differ from
-        it. Rows of old items stay as they are.
+        rows are foretold by kernel ridge regression: from rows of trained
+        items by how similar their features are, corrected by how much nearest
+        neighbours differ from it. Rows of old items stay as they are.
 
         Args:
             features: One matrix per modality, prepared as those of training
                 were. A row of NaN or zeros, or a modality left out, is
-                missing: it is taken to have the mean, and neighbours by other
+                missing: its cosine is zero with all, and neighbours by other
                 modalities fill in.
             ids: The ids of the new items.
 

@@ -19,7 +19,7 @@ from .made import (
 )
 
 unit = torch.nn.functional.normalize
-RIDGES = torch.arange(-2, 3.5, 0.5, dtype=torch.double)
+RIDGES = 10.0 ** torch.arange(-3, 2, 0.5, dtype=torch.double)
 
 
 def features_of(data, rows):
@@ -27,19 +27,22 @@ def features_of(data, rows):
     return {name: x[rows] for name, x in modal_x.items()}
 
 
-def regression_by_hand(x, y, ridges):
-    """Fitted by the whole hat matrix, in double precision."""
-    mean, center = x.mean(0), y.mean(0)
-    x, y = x - mean, y - center
+def regression_by_hand(kernel, known, y, ridges):
+    """Fitted by the whole hat matrix, in double precision; of all items."""
+    n = len(known)
+    kernel = kernel - kernel[known].mean(0)
+    kernel = kernel[:, known] - kernel[:, known].mean(1, keepdim=True)
+    inner, center = kernel[known], y.mean(0)
+    y = y - center
     errors, weights = [], []
     for ridge in ridges:
-        inverse = torch.linalg.inv(x.T @ x + ridge * torch.eye(x.size(1)))
-        hat = x @ inverse @ x.T
+        inverse = torch.linalg.inv(inner + ridge * torch.eye(n))
+        hat = inner @ inverse
         error = (y - hat @ y).square().sum()
-        errors.append(error / (len(x) - 1 - hat.trace()) ** 2)
-        weights.append(inverse @ x.T @ y)
+        errors.append(error / (n - 1 - hat.trace()) ** 2)
+        weights.append(inverse @ y)
     weight = weights[int(torch.stack(errors).argmin())]
-    return lambda rows: center + (rows - mean) @ weight
+    return center + kernel @ weight
 
 
 def by_hand(recommender, x, data, graph):
@@ -49,15 +52,18 @@ def by_hand(recommender, x, data, graph):
     own = torch.cat([state.terms.own, state.item[:, -1:]], dim=1).double()
     num = next(iter(x.values())).size(0)
     rows = {name: unit(torch.cat([old[name], x[name]]), dim=1) for name in x}
-    mean = sum(graph.weights.values()) / len(graph.weights)
-    share = {name: graph.weights[name] / mean for name in x}
-    joined = [rows[name].half().double() * share[name] for name in x]
-    joined = torch.cat(joined, dim=1)
     known = data['user', 'buys', 'item'].edge_index[1].unique()
     assert known.numel() < I
-    fit = regression_by_hand(joined[known], own[known], 10.0**RIDGES)
+    total, cosine = sum(graph.weights.values()), 0
+    for name in x:
+        centred = rows[name].half().double()
+        centred = unit(centred - centred[known].mean(0), dim=1)
+        share = graph.weights[name] / total
+        cosine = cosine + share * centred @ centred.t()
+    kernel = (cosine - 1).exp()
+    fit = regression_by_hand(kernel, known, own[known], RIDGES)
     differ = torch.zeros(I + num, own.size(1), dtype=torch.double)
-    differ[known] = own[known] - fit(joined[known])
+    differ[known] = own[known] - fit[known]
 
     def neighbours(values):
         out = torch.zeros(num, own.size(1), dtype=torch.double)
@@ -69,7 +75,7 @@ def by_hand(recommender, x, data, graph):
             out += weight * values[top].mean(dim=1)
         return out
 
-    new = fit(joined[I:]) + neighbours(differ)
+    new = fit[I:] + neighbours(differ)
     out, bias = new + neighbours(torch.cat([own, new])), new[:, -1:]
     out = unit(out[:, :-1], dim=1) if state.terms.unit else out[:, :-1]
     return torch.cat([out, bias], dim=1)
