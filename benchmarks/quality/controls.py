@@ -88,6 +88,9 @@ def variants(
         'split before the graph': losses(1, 1)._replace(
             model='sea_split_before'
         ),
+        'no vectors of items': losses(1, 1, id_channels=0),
+        'no biases of items': losses(1, 1, item_bias=False),
+        'BPR': losses(1, 1, ranking='bpr'),
         'SEA.paper': Variant({}, 'sea_paper', preset=True),
         'ReleasedSEA': Variant({}, 'released_sea', preset=True),
     }
