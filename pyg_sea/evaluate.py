@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch_geometric.metrics import (
 )
 from torch_geometric.utils import coalesce
 
+from pyg_sea._count import check_count
 from pyg_sea._rows import Rows, check_pairs
 from pyg_sea.nn.distributed import (
     gather_rows,
@@ -104,9 +105,11 @@ def evaluate(
         >>> evaluate(scores.__getitem__, held_out, train, k=1)
         {'recall@1': 0.5, 'ndcg@1': 0.5}
     """
-    cutoffs = [k] if isinstance(k, int) else list(k)
-    if not cutoffs or min(cutoffs) < 1:
-        raise ValueError(f"'k' needs positive integers (got {k})")
+    cutoffs = list(k) if isinstance(k, Iterable) else [k]
+    if not cutoffs:
+        raise ValueError(f"'k' needs at least one cutoff (got {k})")
+    for cutoff in cutoffs:
+        check_count('k', cutoff)
     metrics = [metrics] if isinstance(metrics, str) else metrics
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:

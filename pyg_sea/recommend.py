@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.utils import cumsum
 
+from pyg_sea._count import check_count
 from pyg_sea._rows import Rows, check_pairs
 
 __all__ = [
@@ -141,8 +142,7 @@ def top_k(
         tensor([[ 2,  0],
                 [ 1, -1]])
     """
-    if k < 1:
-        raise ValueError(f"'k' needs to be a positive integer (got {k})")
+    check_count('k', k)
     users = _to_ids(users)
     if users.dim() != 1 or users.dtype != torch.long:
         raise ValueError(

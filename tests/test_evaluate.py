@@ -196,9 +196,9 @@ def test_real_catalogue(data_dir, label):
 def test_malformed_input():
     scorer = torch.rand(3, 4).__getitem__
     held_out = torch.tensor([[0], [1]])
-    with pytest.raises(ValueError, match="'k' needs positive"):
+    with pytest.raises(ValueError, match="'k' needs to be a positive"):
         evaluate(scorer, held_out, k=0)
-    with pytest.raises(ValueError, match="'k' needs positive"):
+    with pytest.raises(ValueError, match="'k' needs to be a positive"):
         evaluate(scorer, held_out, k=())
     with pytest.raises(ValueError, match=r"'metrics' needs .*\['auc'\]"):
         evaluate(scorer, held_out, metrics=['auc'])

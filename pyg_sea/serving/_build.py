@@ -78,7 +78,7 @@ def build(
     return State(
         **vars(state)
         | {
-            'terms': _terms(model, found, message),
+            'terms': _terms(model, found, message, seen.pairs[1].unique()),
             'encoder': ItemEncoder.from_sea(model),
             'graph': _graph(inputs, data, graph),
             'features': _features(inputs['modal_x'], features),
@@ -131,7 +131,9 @@ def _messages(
     return h.float().cpu() * degree.rsqrt().unsqueeze(1)
 
 
-def _terms(model: SEA, found: ScoreTerms, message: Tensor) -> Terms:
+def _terms(
+    model: SEA, found: ScoreTerms, message: Tensor, trained: Tensor
+) -> Terms:
     weight = model.encoder.user_weight
     return Terms(
         (found.item * found.item_norm).float().cpu(),
@@ -139,6 +141,7 @@ def _terms(model: SEA, found: ScoreTerms, message: Tensor) -> Terms:
         message,
         (weight / found.user_norm).float().cpu(),
         weight.mean(dim=0).float().cpu(),
+        trained,
         model.ranking.name == 'softmax',
     )
 

@@ -51,6 +51,11 @@ def _write(
     x: Tensor,
     about: dict[str, str],
 ) -> Path:
+    if ids.index.inferred_type.startswith('mixed'):
+        raise TypeError(
+            f"'export' needs {ids.kind} ids of one type (got "
+            f'{ids.index.inferred_type}); convert them'
+        )
     kind = arrow.array(ids.index[:1].to_numpy()).type
     schema = arrow.schema(
         [

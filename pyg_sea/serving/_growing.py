@@ -22,8 +22,7 @@ class Growing(Base):
         Args:
             features: One matrix per modality, prepared as those of training
                 were. A row of NaN or zeros, or a modality left out, is
-                missing: its cosine is zero with all, and neighbours by other
-                modalities fill in.
+                missing: what is foretold hangs on the other ones.
             ids: The ids of the new items.
 
         Shapes:

@@ -73,8 +73,17 @@ class Ids:
                 f'ids of new {self.kind}s need to be new (there already: '
                 f'{_first(known)})'
             )
-        joined = self.index.append(more.astype(self.index.dtype))
-        return Ids(self.kind, joined)
+        try:
+            same = more.astype(self.index.dtype)
+            fits = bool((same == more).all())
+        except OverflowError:
+            fits = False
+        if not fits:
+            raise TypeError(
+                f'ids of new {self.kind}s need to fit into the type of the '
+                f'old ones, {self.index.dtype} (got {_first(more)})'
+            )
+        return Ids(self.kind, self.index.append(same))
 
 
 def as_index(values: Any) -> 'pd.Index[Any]':

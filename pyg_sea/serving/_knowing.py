@@ -1,3 +1,4 @@
+from collections.abc import Hashable
 from typing import Any, Literal
 
 import numpy as np
@@ -72,8 +73,12 @@ class Knowing(Base):
             user: The id of a user.
             item: The id of an item.
 
-        Raises a `KeyError` that names unknown ids.
+        Raises a `KeyError` that names unknown ids, and a `TypeError` for many
+        at once.
         """
+        for name, value in (('user', user), ('item', item)):
+            if not isinstance(value, Hashable):
+                raise TypeError(f"'{name}' needs to be one id (got {value!r})")
         [local_user] = self.state.users.local([user])
         [local_item] = self.state.items.local([item])
         return explain(self.state, int(local_user), int(local_item))

@@ -1,6 +1,6 @@
 """Items that were not there in training, by features and neighbours."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -37,14 +37,19 @@ def add_items(state: State, features: Mapping[str, Any], ids: Any) -> State:
     links = None
     if state.graph is not None:
         links = _links(state.graph, kept, num)
-    known = state.seen.pairs[1].unique()
+    known = terms.trained
     bias = state.item[:, state.num_columns :]
     seen = known if known.numel() > 0 else slice(None)
     new_bias = bias[seen].mean(dim=0).expand(num, -1)
     if kept is not None and known.numel() > 0:
-        weights = None if state.graph is None else state.graph.weights
+        weights = {} if state.graph is None else state.graph.weights
         target = torch.cat([terms.own, bias], dim=1)
-        found = _learned(target, kept, known, weights, links, num)
+        found = torch.empty(num, target.size(1))
+        for names, chosen in _alike(missing):
+            some = {name: kept[name] for name in names}
+            found[chosen] = _learned(target, some, known, weights, links, num)[
+                chosen
+            ]
         own, new_bias = found.tensor_split([own.size(1)], dim=1)
     rows = torch.cat([terms.own, own])
     joined = own
@@ -155,19 +160,35 @@ def _links(
     return _Links(there.nonzero()[:, 0], index[there], share[there], num)
 
 
+def _alike(
+    missing: Mapping[str, Tensor],
+) -> Iterator[tuple[list[str], Tensor]]:
+    """New items that have the same modalities: their names, and which items
+    these are.
+    """
+    there = ~torch.stack([*missing.values()], dim=1)
+    patterns, which = there.unique(dim=0, return_inverse=True)
+    for index, pattern in enumerate(patterns.tolist()):
+        names = [name for name, has in zip(missing, pattern) if has]
+        yield names, (which == index).nonzero().view(-1)
+
+
 def _learned(
     rows: Tensor,
     features: Mapping[str, Tensor],
     known: Tensor,
-    weights: Mapping[str, float] | None,
+    weights: Mapping[str, float],
     links: _Links | None,
     num: int,
 ) -> Tensor:
     """Own rows and biases of new items, as users would have made them: what
-    features say by regression, modalities weighing what they do among
+    these features say by regression, modalities weighing what they do among
     neighbours, and by how much neighbours with users differ from that.
     """
-    regression = RowRegression(features, rows, known, weights)
+    some = {name: weights.get(name, 0.0) for name in features}
+    regression = RowRegression(
+        features, rows, known, some if any(some.values()) else None
+    )
     total = rows.size(0) + num
     own = regression(torch.arange(rows.size(0), total))
     if links is None:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyg_sea._count import check_count
 from pyg_sea._rows import Rows
 from pyg_sea.recommend import EmbeddingScorer, TopK, top_k
 from pyg_sea.serving._ids import Ids
@@ -68,11 +69,7 @@ class Request:
 
     def __post_init__(self) -> None:
         for name in ('k', 'chunk_size'):
-            number = getattr(self, name)
-            if number < 1:
-                raise ValueError(
-                    f"'{name}' needs to be a positive integer (got {number})"
-                )
+            check_count(name, getattr(self, name))
 
 
 def rank(

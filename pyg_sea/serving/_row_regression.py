@@ -28,8 +28,8 @@ class RowRegression:
         features: Unit rows by modality; all zero where one is missing.
         target: The rows, of these items or of the first ones of them.
         known: The items to learn from, at least one.
-        weights: How much each modality counts in the mean (default: `None`,
-            all the same); what is not named counts nothing.
+        weights: How much each modality counts in the mean, one of them at
+            least (default: `None`, all the same).
 
     Shapes: features are `[N, F_m]`, `target` is `[I, D]` with `I <= N`, and
     `known` is `[K]`.
@@ -44,11 +44,7 @@ class RowRegression:
     ) -> None:
         weights = weights or dict.fromkeys(features, 1.0)
         total = sum(weights.values())
-        self.weights = {
-            name: weights[name] / total
-            for name in features
-            if weights.get(name, 0) > 0
-        }
+        self.weights = {m: w / total for m, w in weights.items() if w > 0}
         self.features = features
         rows = _spread(known, _MAX_ITEMS)
         marks = _spread(rows, _MAX_LANDMARKS)
@@ -125,4 +121,6 @@ def _ridge(value: Tensor, slope: Tensor, y: Tensor) -> Tensor:
     # The mean was fitted, too.
     free = y.size(0) - 1 - (value * shrunk).sum(dim=1)
     free = free.clamp_min(1e-6)
-    return _RIDGES[(error / free.square()).argmin()]
+    loss = (error / free.square()).flip(0)
+    # Of equals the largest: two items fit any ridge alike.
+    return _RIDGES.flip(0)[(loss <= loss.min() * (1 + 1e-9)).int().argmax()]

@@ -74,12 +74,13 @@ class Terms:
         scale: The weight of each modality for each user, divided by what the
             user's row was divided by.
         new_scale: The mean weight of each modality over users.
+        trained: The items that users had in training.
         unit: Whether rows are of unit length.
 
     Biases of items are not among them.
 
     Shapes: `own` and `message` are `[I, D]`, `norm` is `[I, 1]`, `scale` is
-    `[U, M]` and `new_scale` is `[M]`.
+    `[U, M]`, `new_scale` is `[M]` and `trained` is `[K]`.
     """
 
     own: Tensor
@@ -87,6 +88,7 @@ class Terms:
     message: Tensor
     scale: Tensor
     new_scale: Tensor
+    trained: Tensor
     unit: bool
 
 

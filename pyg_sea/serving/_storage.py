@@ -22,7 +22,7 @@ FORMAT = 'pyg_sea recommender'
 FORMAT_VERSION = 1
 MANIFEST = 'recommender.json'
 TENSORS = 'recommender.safetensors'
-_TERMS = ('own', 'norm', 'message', 'scale', 'new_scale')
+_TERMS = ('own', 'norm', 'message', 'scale', 'new_scale', 'trained')
 
 
 def import_safetensors() -> Any:

@@ -190,7 +190,8 @@ class Recommender(Knowing, Growing, Stored):
         the mean weight of each modality.
 
         Args:
-            items: Their ids, one or many.
+            items: Their ids, one or many; without weights, a repeated one
+                counts once.
             k: How many (default: 20).
             exclude_seen: Whether to leave these out (default: `True`).
             candidates: As of :meth:`recommend` (default: `None`).
@@ -207,7 +208,9 @@ class Recommender(Knowing, Growing, Stored):
         if local.numel() == 0:
             raise ValueError("'items' needs at least one item (got none)")
         weight = None
-        if weights is not None:
+        if weights is None:
+            local = local.unique()
+        else:
             weight = _new_users.check_weight("'weights'", weights, local)
         row = _new_users.fold_in(self.state, local, weight)
         request = self._request(k, False, candidates, method=method)

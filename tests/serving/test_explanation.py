@@ -173,6 +173,12 @@ def test_users_without_items():
     assert len(recommender.recommend(3, 7)) == 7
 
 
+def test_one_at_a_time():
+    recommender = make_recommender()
+    with pytest.raises(TypeError, match=r"'item' needs to be one id .*1004"):
+        recommender.explain('user 3', [1004])
+
+
 def test_plot():
     pytest.importorskip('matplotlib').use('agg')
     why = make_recommender().explain('user 3', 1005)

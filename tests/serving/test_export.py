@@ -4,9 +4,10 @@ import sys
 import numpy as np
 import pytest
 
+from pyg_sea import Recommender
 from pyg_sea.serving import _export
 
-from .made import I, U, make_recommender
+from .made import I, U, make_data, make_model, make_recommender
 
 
 def test_round_trip(tmp_path, monkeypatch):
@@ -51,6 +52,15 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='disk full'):
         make_recommender().export(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ids_of_several_types(tmp_path):
+    pytest.importorskip('pyarrow')
+    data = make_data()
+    ids = ['a', *range(1, I)]
+    mixed = Recommender.from_model(make_model(data), data, item_ids=ids)
+    with pytest.raises(TypeError, match=r'item ids of one type.*mixed'):
+        mixed.export(tmp_path)
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):

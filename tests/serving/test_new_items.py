@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -200,6 +201,44 @@ def test_missing_modalities():
     torch.testing.assert_close(other.state.item[I + 1], new.state.item[I + 1])
 
 
+def test_items_are_foretold_by_what_they_have():
+    """Though it weighs nothing among neighbours."""
+    graph = ModalKNNGraph(4, {'image': 0.0, 'text': 1.0})
+    data = graph(make_data(graph=False))
+    old = Recommender.from_model(make_model(data), data)
+    image = torch.randn(3, 9)
+    new = old.add_items({'image': image}, [50, 51, 52])
+    rows = new.state.item[I:]
+    assert (rows[0] - rows[1]).abs().max() > 1e-3
+    # What other new items have does not matter to them.
+    text = torch.full((3, 7), float('nan'))
+    text[2] = 1.0
+    out = old.add_items({'image': image, 'text': text}, [50, 51, 52])
+    torch.testing.assert_close(out.state.item[I : I + 2], rows[:2])
+    # No more does what only old items have.
+    data['item'].x_text = torch.zeros(I, 7)
+    alone = Recommender.from_model(make_model(data), data)
+    assert (
+        alone.add_items({'image': image}, [50, 51, 52])
+        .state.item.isfinite()
+        .all()
+    )
+
+
+def test_only_items_of_training_are_learned_from():
+    data = make_data()
+    old = Recommender.from_model(make_model(data), data)
+    x = {'image': torch.randn(4, 9), 'text': torch.randn(4, 7)}
+    some = {name: rows[:3] for name, rows in x.items()}
+    last = {name: rows[3:] for name, rows in x.items()}
+    wider = old.add_items(some, [50, 51, 52])
+    wanted = wider.add_items(last, [53])
+    # Item 39 has no users in training.
+    table = pd.DataFrame({'user': [3] * 4, 'item': [39, 50, 51, 52]})
+    found = wider.add_interactions(table).add_items(last, [53])
+    assert torch.equal(found.state.item[-1], wanted.state.item[-1])
+
+
 def test_rows_of_zeros_have_no_neighbours():
     x = torch.randn(6, 4)
     x[1] = x[4] = 0
@@ -250,6 +289,16 @@ def test_ids_keep_their_type():
     old = Recommender.from_model(make_model(data), data, graph=make_graph())
     with pytest.raises(TypeError, match=r'integer.*got string'):
         old.add_items({'text': torch.zeros(1, 7)}, ['new'])
+
+
+@pytest.mark.parametrize(
+    'ids', [np.array([2**63 + 5], dtype=np.uint64), [2**70]]
+)
+def test_ids_that_do_not_fit(ids):
+    data = make_data()
+    old = Recommender.from_model(make_model(data), data, graph=make_graph())
+    with pytest.raises(TypeError, match=r'fit into .* int64 \(got \d+\)'):
+        old.add_items({'text': torch.ones(1, 7)}, ids)
 
 
 def test_data_say_how_their_graph_was_made():

@@ -109,6 +109,16 @@ def test_known_pairs_change_nothing():
     assert later.state.seen.weight.equal(recommender.state.seen.weight)
 
 
+def test_items_named_twice_count_once():
+    recommender = make_recommender()
+    wanted = recommender.recommend_for([1004, 1007], 5)
+    found = recommender.recommend_for([1007, 1004, 1007], 5)
+    pd.testing.assert_frame_equal(found, wanted)
+    table = pd.DataFrame({'user': ['new'] * 3, 'item': [1007, 1004, 1007]})
+    later = recommender.add_interactions(table).recommend('new', 5)
+    pd.testing.assert_frame_equal(later.drop(columns='user'), wanted)
+
+
 def test_nothing_new():
     recommender = make_recommender()
     table = pd.DataFrame({'user': [], 'item': []})

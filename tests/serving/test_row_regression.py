@@ -104,6 +104,16 @@ def test_a_missing_modality_says_nothing():
     assert fit(torch.tensor([300])).isfinite().all()
 
 
+def test_of_equal_ridges_it_is_the_largest(monkeypatch):
+    """Any fits two items alike, once the mean is known."""
+    features, rows = made()
+    known, every = torch.tensor([3, 9]), torch.arange(400)
+    found = RowRegression(features, rows, known)(every)
+    largest = _row_regression._RIDGES[-1:]
+    monkeypatch.setattr(_row_regression, '_RIDGES', largest)
+    assert torch.equal(found, RowRegression(features, rows, known)(every))
+
+
 def test_of_many_items_some_are_read(monkeypatch):
     features, rows = made()
     monkeypatch.setattr(_row_regression, '_MAX_ITEMS', 150)
@@ -125,6 +135,17 @@ def test_landmarks_come_near_to_all(monkeypatch):
         assert some.weight.shape == (num, 5)
         errors.append((some(new) - full).square().mean())
     assert errors[1] < 0.05 * full.var(dim=0).mean() < errors[0]
+
+
+def test_landmarks_are_evenly_spaced(monkeypatch):
+    """Where alike items come together, all kinds are among them."""
+    features, rows = made()
+    order = features['a'][:, 0].argsort()
+    features = {name: x[order] for name, x in features.items()}
+    monkeypatch.setattr(_row_regression, '_MAX_LANDMARKS', 5)
+    fit = RowRegression(features, rows[order], torch.arange(400))
+    wanted = fit._centred(torch.tensor([0, 80, 160, 240, 320]))
+    assert torch.equal(fit.landmarks['a'], wanted['a'])
 
 
 def test_items_that_are_alike_are_no_harm():
