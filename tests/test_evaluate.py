@@ -198,7 +198,7 @@ def test_malformed_input():
     held_out = torch.tensor([[0], [1]])
     with pytest.raises(ValueError, match="'k' needs to be a positive"):
         evaluate(scorer, held_out, k=0)
-    with pytest.raises(ValueError, match="'k' needs to be a positive"):
+    with pytest.raises(ValueError, match="'k' needs at least one cutoff"):
         evaluate(scorer, held_out, k=())
     with pytest.raises(ValueError, match=r"'metrics' needs .*\['auc'\]"):
         evaluate(scorer, held_out, metrics=['auc'])
