@@ -1,6 +1,7 @@
 """What an item holds, as a hash."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,36 @@ def is_missing(value: Any) -> bool:
     return pd.api.types.is_scalar(value) and bool(pd.isna(value))
 
 
-def content_of(value: Any) -> bytes:
+def content_of(value: Any, names: bool = False) -> bytes:
     """Return 32 bytes that tell the contents of an item from any others.
+
+    Args:
+        value: The item.
+        names: Whether what a text names, if it is a file, counts beside the
+            text itself (default: `False`).
 
     Raises a `MissingItemError` if it has none, and a `TypeError` if they
     cannot be told.
     """
-    kind, parts = _parts(value)
+    kind, parts = _parts(value, names)
     digest = hashlib.sha256(f'{kind} {len(parts)}'.encode())
     for part in parts:
         digest.update(hashlib.sha256(part).digest())
     return digest.digest()
 
 
-def _parts(value: Any) -> tuple[str, list[Any]]:
+def _parts(value: Any, names: bool) -> tuple[str, list[Any]]:
     if isinstance(value, str):
         if not value.strip():
             raise MissingItemError('empty')
         try:
-            return 'text', [value.encode()]
+            text = value.encode()
         except UnicodeEncodeError as error:
             raise MissingItemError('no valid Unicode') from error
+        if names and os.path.isfile(value):
+            # What is loaded may depend on the name, too.
+            return 'named file', [text, _file(Path(value))]
+        return 'text', [text]
     if isinstance(value, bytes):
         if not value:
             raise MissingItemError('empty')
@@ -56,7 +66,7 @@ def _parts(value: Any) -> tuple[str, list[Any]]:
         kind = f'array {value.dtype.str} {value.shape}'
         return kind, [np.ascontiguousarray(value).tobytes()]
     if isinstance(value, list | tuple):
-        return 'list', [content_of(item) for item in value]
+        return 'list', [content_of(item, names) for item in value]
     if is_missing(value):
         raise MissingItemError('no value')
     if isinstance(value, bool | int | float | np.number | np.bool_):

@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -95,7 +96,9 @@ def _contents(
     why: dict[int, str] = {}
     ahead = 16 * job.num_threads
     with job.bar('hashed', len(job.values)) as bar:
-        found = _in_threads(pool, content_of, job.values, ahead)
+        # Texts that are loaded may be names of files.
+        hashed = partial(content_of, names=job.load is not None)
+        found = _in_threads(pool, hashed, job.values, ahead)
         for i, future in enumerate(found):
             content = None
             try:

@@ -41,12 +41,14 @@ def encode(
     Image models of other libraries come with :func:`open_image`; a model of
     timm with its `transform` is
     `function=lambda images: net(torch.stack(images))` and
-    `load=lambda path: transform(open_image(path))`.
+    `load=lambda path: transform(open_image(path))`. "Your own encoder" in the
+    tutorials has whole scripts.
 
     Args:
         values: One per item: text, bytes, numbers, arrays, tensors, or lists
-            of these. A `Path` stands for what the file holds, a `str` for
-            itself.
+            of these. A `Path` stands for what the file holds, wherever it
+            lies; a `str` for itself, and, with `load`, for itself and what
+            the file of that name holds, if there is one.
         function: Turns a list of values, or of what `load` returned, into
             one row for each. It runs in inference mode, in this thread; a
             module has to be in eval mode and brings its own device.

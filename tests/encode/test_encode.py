@@ -273,6 +273,64 @@ def test_a_file_stands_for_its_content(write, tmp_path):
     assert seen == ['same', 'Same']
 
 
+@pytest.mark.parametrize('listed', [False, True])
+def test_a_name_that_is_loaded_stands_for_itself_and_its_file(
+    write, tmp_path, monkeypatch, listed
+):
+    monkeypatch.chdir(tmp_path)
+    one, two = Path('one.txt'), Path('two.txt')
+    one.write_text('same')
+    two.write_text('same')
+    seen = []
+
+    def load(value):
+        [name] = value if listed else [value]
+        seen.append(name)
+        return Path(name).read_text()
+
+    def run():
+        seen.clear()
+        names = ['one.txt', 'two.txt', 'one.txt']
+        return write(
+            [[name] for name in names] if listed else names,
+            lambda texts: [[ord(text[0])] for text in texts],
+            load=load,
+        )
+
+    run()
+    assert seen == ['one.txt', 'two.txt']
+    run()
+    assert seen == []
+    one.write_text('Same')
+    done = run()
+    assert seen == ['one.txt']
+    assert (done.num_computed, done.num_cached) == (2, 1)
+    x = np.load(done.path)
+    np.testing.assert_array_equal(x, [[ord('S')], [ord('s')], [ord('S')]])
+
+    # A file that appears later is read then.
+    two.unlink()
+    with pytest.warns(UserWarning, match='1 of 3'):
+        assert 'FileNotFoundError' in run().reasons[1]
+    two.write_text('new')
+    run()
+    assert seen == ['two.txt']
+
+
+def test_a_text_that_is_not_loaded_stands_for_itself(
+    write, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write(['tea', 'cup', 'x' * 5000, 'a\0b'], Lengths())
+    Path('tea').write_text('by chance named as an item is')
+    function = Lengths()
+    done = write(['tea', 'cup', 'x' * 5000, 'a\0b'], function)
+    assert (function.batches, done.num_cached) == ([], 4)
+    # Where a text is loaded, but names no file, it is the same text.
+    done = write(['cup', 'x' * 5000, 'a\0b'], function, load=str)
+    assert (function.batches, done.num_cached) == ([], 3)
+
+
 def test_contents_are_told_apart(write):
     values = [
         'a',
