@@ -57,11 +57,18 @@ class Columns:
         return given
 
     def read(self, texts: list[str], others: list[str | None]) -> Any:
-        """Read some columns, those in `texts` as they are written."""
+        """Read some columns, those in `texts` as they are written; there has
+        to be a row.
+        """
         from pyg_sea.runs._tables import read_table
 
         columns = [*texts, *[name for name in others if name is not None]]
-        return read_table(self.path, columns, texts)
+        table = read_table(self.path, columns, texts)
+        if table.empty:
+            raise ValueError(
+                f"'{self.path}' holds no interactions, only names of columns"
+            )
+        return table
 
 
 def _option(what: str) -> str:

@@ -1,9 +1,11 @@
 """Options that several commands share."""
 
+import contextlib
 import json
+import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -12,6 +14,18 @@ import click
 MODELS = ('SEA', 'SEA.paper', 'ReleasedSEA', 'VBPR', 'FREEDOM')
 METRICS = ('recall', 'ndcg', 'precision', 'map', 'hit_ratio', 'mrr')
 _ACCELERATORS = {'cuda': 'gpu'}
+
+# Arguments of the library whose options are not called alike.
+_RENAMED = {
+    'graph_weights': '--graph-weight',
+    'k': '--graph-k',
+    'max_epochs': '--epochs',
+    'modalities': '--modality',
+    'model_settings': '--set',
+    'weights': '--graph-weight',
+}
+# Where a message names one; elsewhere it may be a column or a modality.
+_ARGUMENT = re.compile(rf"(^|settings: |lower )'({'|'.join(_RENAMED)})'")
 
 Decorator = Callable[[Any], Any]
 
@@ -195,6 +209,20 @@ TRAINING = apply(
         DEVICE,
     ]
 )
+
+
+@contextlib.contextmanager
+def as_options() -> Iterator[None]:
+    """Lets messages of the library name options of `train` and `compare`."""
+    try:
+        yield
+    except ValueError as error:
+        message = _ARGUMENT.sub(
+            lambda found: found[1] + _RENAMED[found[2]], str(error)
+        )
+        if message == str(error):
+            raise
+        raise ValueError(message) from error
 
 
 def check_device(device: str) -> None:

@@ -9,6 +9,7 @@ from pyg_sea.cli._interrupt import interruptible
 from pyg_sea.cli._options import (
     MODELS,
     TRAINING,
+    as_options,
     command_line,
     positive,
     trainer,
@@ -57,7 +58,8 @@ def command(
     \b
       pyg-sea compare data/shop --model SEA --model VBPR --out runs/compare
     """
-    with interruptible(f'Go on with: {command_line(ctx)}'):
+    how = f'Go on with: {command_line(ctx)}'
+    with interruptible(how), as_options():
         from pyg_sea.runs._compare import compare
 
         table = compare(

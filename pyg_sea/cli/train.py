@@ -10,6 +10,7 @@ from pyg_sea.cli._interrupt import interruptible
 from pyg_sea.cli._options import (
     MODELS,
     TRAINING,
+    as_options,
     command_line,
     trainer,
     values,
@@ -71,7 +72,7 @@ def command(
       pyg-sea train demo --out runs/demo --epochs 20
     """
     how = f'Go on with: {command_line(ctx, "--resume")}'
-    with interruptible(how):
+    with interruptible(how), as_options():
         from pyg_sea.runs import Run, make_settings, train_run
 
         if not resume and (out / 'run.json').exists():

@@ -9,7 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 # The picture, and the part of it that holds the data; in pixels of a phone.
 WIDTH, HEIGHT = 320, 190
-LEFT, RIGHT, TOP, BOTTOM = 52, 310, 10, 150
+LEFT, RIGHT, TOP, BOTTOM = 56, 300, 10, 150
+# As many characters of a tick have room there.
+LONGEST = 7
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Tick:
 
 
 class Axis:
-    """Maps values to pixels.
+    """Maps values to pixels. What differs too little for short ticks is drawn
+    on a longer axis.
 
     Args:
         values: All that has to fit on it.
@@ -43,8 +46,13 @@ class Axis:
         self.whole = bool((raw == raw.round()).all())
         data = self._scale(raw)
         self.low, self.high = float(data.min()), float(data.max())
-        if self.high - self.low < 1e-12 * max(1, abs(self.high)):
+        # Differences of logarithms are relative already.
+        size = max(abs(self.low), abs(self.high), float(log))
+        if self.high - self.low <= 1e-12 * size:
             margin = 0.5 if log else 0.5 * abs(self.high) or 0.5
+            self.low, self.high = self.low - margin, self.high + margin
+        while any(len(tick.text) > LONGEST for tick in self.ticks):
+            margin = (self.high - self.low) / 2
             self.low, self.high = self.low - margin, self.high + margin
 
     def at(self, values: ArrayLike) -> NDArray[np.float64]:
@@ -57,18 +65,20 @@ class Axis:
     @property
     def ticks(self) -> list[Tick]:
         """A few round numbers, whole ones if all values are."""
-        low, high, form = self.low, self.high, ',.10g'
+        low, high = self.low, self.high
         numbers: list[float] = []
         if self.log:
             numbers = _decades(low, high)
             low, high = 10**low, 10**high
+        texts = [_text(number, _power(number), number) for number in numbers]
         # Within half a decade there may be one of 1, 2 and 5, or none.
         if len(numbers) < 2:
-            numbers, digits = _round_numbers(low, high, float(self.whole))
-            form = f',.{digits}f'
+            numbers, last = _round_numbers(low, high, float(self.whole))
+            largest = max(map(abs, numbers))
+            texts = [_text(number, last, largest) for number in numbers]
         return [
-            Tick(round(float(self.at(number)), 1), format(number, form))
-            for number in numbers
+            Tick(round(float(self.at(number)), 1), text)
+            for number, text in zip(numbers, texts)
         ]
 
     def _scale(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -150,15 +160,13 @@ def dots(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
 def _round_numbers(
     low: float, high: float, least: float
 ) -> tuple[list[float], int]:
-    # And how many digits they have behind the point.
+    # And the power of ten of their last digit.
     rough = (high - low) / 4
-    power = math.floor(math.log10(rough))
-    unit = 10.0**power
+    unit = 10.0 ** math.floor(math.log10(rough))
     step = unit * min((1, 2, 5, 10), key=lambda m: abs(m - rough / unit))
     step = max(step, least)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [i * step for i in range(first, last + 1)], digits
+    return [i * step for i in range(first, last + 1)], _power(step)
 
 
 def _decades(low: float, high: float) -> list[float]:
@@ -168,3 +176,27 @@ def _decades(low: float, high: float) -> list[float]:
     powers = powers[:: 1 + len(powers) // 7]
     numbers = [step * 10.0**power for power in powers for step in steps]
     return [n for n in numbers if low - 1e-9 <= math.log10(n) <= high + 1e-9]
+
+
+def _text(number: float, last: int, largest: float) -> str:
+    """A number of an axis: all of its digits, none that others lack.
+
+    Args:
+        number: The number.
+        last: The power of ten of its last digit.
+        largest: The largest number of the axis, which decides the unit.
+    """
+    power, unit = (_power(largest) if largest else 0), ''
+    if power < -3 or power >= 15:
+        unit = f'e{power}'
+    elif power >= 5:
+        power, unit = power // 3 * 3, 'kMGT'[power // 3 - 1]
+    else:
+        power = 0
+    if unit and not number:
+        return '0'
+    return format(number / 10.0**power, f',.{max(0, power - last)}f') + unit
+
+
+def _power(number: float) -> int:
+    return math.floor(math.log10(number) + 1e-9)

@@ -132,8 +132,11 @@ class Served:
             progress: Whether to show progress bars (default: `True`).
             say: Tells what is done (default: `print`).
 
-        Raises a `ValueError` if nothing is new, or no new item has features.
+        Raises a `ValueError` if the model cannot take new items, nothing is
+        new, or no new item has features.
         """
+        # Before what may take hours.
+        self.recommender.state.require_terms('add_items')
         recipes = self._recipes(given)
         known = {str(item) for item in self.recommender.item_ids}
         ids = [item for item in items.index if item not in known]

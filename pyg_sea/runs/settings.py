@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_sea.runs._data import DEMO, find_modalities, find_name, prepared
-from pyg_sea.runs._models import MODELS, check_name
+from pyg_sea.runs._models import MODELS, check_settings
 
 # What `pyg_sea.training.train` takes from the settings of a run.
 _TRAIN = {
@@ -68,7 +68,7 @@ def make_settings(
         >>> settings['train']['max_epochs'], settings['train']['lr']
         (5, 0.001)
     """
-    check_name(model)
+    check_settings(model, model_settings or {})
     unknown = [key for key in train if key not in _TRAIN]
     if unknown:
         raise ValueError(

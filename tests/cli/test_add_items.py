@@ -115,7 +115,8 @@ def test_models_that_cannot_take_new_items(call, prepared, tmp_path):
         *('--out', tmp_path / 'run'),
     )
     args = ['--items', 'new.csv', '--out', tmp_path / 'out']
-    _, err = call('add-items', tmp_path / 'run', *args, code=1)
+    out, err = call('add-items', tmp_path / 'run', *args, code=1)
+    assert out == ''  # Nothing was encoded.
     assert "'add_items'" in err
     assert 'SEA' in err
     out, _ = call('explain', tmp_path / 'run', '0007', 'sku-01')

@@ -112,6 +112,6 @@ def test_a_run_with_more_epochs_stays_as_it_is(call, prepared, tmp_path):
     run = tmp_path / 'VBPR' / 'seed-0'
     for epochs in (2, 1):
         _, err = call(*args, epochs, code=1)
-        assert "'max_epochs' needs to be at least 3, as many as the" in err
+        assert '--epochs needs to be at least 3, as many as the' in err
         assert f'(got {epochs})' in err
     assert Run.open(run).metrics['epochs'] == 3

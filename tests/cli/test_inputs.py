@@ -53,10 +53,10 @@ def test_tables_as_spreadsheets_write_them(shop, call, tmp_path):
 
 
 def test_bad_tables(shop, call, tmp_path):
-    def fails(items, code=1):
+    def fails(items, code=1, interactions='orders.csv'):
         path = tmp_path / 'items.csv'
         path.write_bytes(items)
-        args = ['--interactions', 'orders.csv', '--items', path]
+        args = ['--interactions', interactions, '--items', path]
         return call('prepare', *args, '--out', tmp_path / 'o', code=code)[1]
 
     assert "repeats the id 'a'" in fails(b'sku,title\na,x\na,y\n')
@@ -67,3 +67,7 @@ def test_bad_tables(shop, call, tmp_path):
     assert 'no item of the interactions is in' in fails(b'sku,title\na,x\n')
     assert 'say with --item-id' in fails(b'a,title\na,x\n', code=2)
     assert 'at least one of --text' in fails(b'sku,b\na,x\n', code=2)
+    empty = tmp_path / 'none.csv'
+    empty.write_text('customer_id,sku\n')
+    err = fails(b'sku,title\na,x\n', interactions=empty)
+    assert f"'{empty}' holds no interactions, only names of columns" in err

@@ -16,8 +16,16 @@ def test_report(run, process, shop):
 @pytest.mark.parametrize(
     ('args', 'code', 'message'),
     [
-        ('nowhere --out x', 1, "'pyg-sea train' makes one"),
-        ('runs/more --out x', 1, 'name the run behind it'),
+        ('nowhere --out x.html', 1, "'pyg-sea train' makes one"),
+        ('runs/more --out x.HTM', 1, 'name the run behind it'),
+        # Before the folder is looked at.
+        (
+            'nowhere --out x',
+            2,
+            "for '--out': a name that ends in .html or .htm is needed (got "
+            "'x')",
+        ),
+        ('runs/shop --out r.pdf', 2, "(got 'r.pdf')"),
         ('runs/shop', 2, "Missing option '--out'"),
     ],
 )

@@ -97,12 +97,15 @@ def test_a_run_is_not_overwritten(call, trained):
     other = [*TRAIN, '--out', 'runs/shop', '--resume', '--lr', '0.5']
     _, err = call(*other, code=1)
     assert "'lr' was 0.001 (got 0.5)" in err
+    other = [*TRAIN, '--out', 'runs/shop', '--resume', '--graph-k', '4']
+    _, err = call(*other, code=1)
+    assert 'other settings: --graph-k was 10 (got 4)' in err
 
 
 def test_fewer_epochs_leave_a_run_as_it_is(call, shop, trained):
     args = [*TRAIN, '--out', 'runs/shop', '--resume', '--epochs', '29']
     _, err = call(*args, code=1)
-    assert "'max_epochs' needs to be at least 30, as many as the run" in err
+    assert '--epochs needs to be at least 30, as many as the run' in err
     assert '(got 29)' in err
     run = Run.open(shop / 'runs' / 'shop')
     assert run.settings['train']['max_epochs'] == 30
@@ -170,12 +173,22 @@ def test_next_command_can_be_pasted(call, tmp_path):
         (['orders.csv'], 1, "there is no folder '{cwd}/orders.csv': 'pyg"),
         (['photos'], 1, "'pyg-sea prepare' makes such a folder"),
         (['data/shop', '--model', 'BM3'], 2, "'BM3' is not one of 'SEA'"),
-        (['data/shop', '--set', 'alpa=1'], 1, "'alpa': 1} do not fit the mo"),
+        (['data/shop', '--set', 'alpa=1'], 1, "--set holds 'alpa', which is"),
+        (['nowhere', '--set', 'foo=1'], 1, 'Those are: hidden_channels, '),
+        (
+            ['data/shop', '--set', 'alpha=[1]'],
+            1,
+            "{'alpha': [1]} do not fit the model 'SEA'",
+        ),
         (['data/shop', '--set', 'alpha'], 2, 'KEY=VALUE is needed (got'),
         (['data/shop', '--modality', 'a=b.npy'], 1, "b.npy' does not exist"),
         (['data/shop', '--graph-weight', 'text=x'], 2, 'could not convert'),
-        (['data/shop', '--graph-weight', 'x=1'], 1, "unknown modalities ['x"),
-        (['data/shop', '--graph-k', '99'], 1, "lower 'k'"),
+        (
+            ['data/shop', '--graph-weight', 'x=1'],
+            1,
+            "--graph-weight name unknown modalities ['x",
+        ),
+        (['data/shop', '--graph-k', '99'], 1, 'lower --graph-k'),
         (['data/shop', '--weight', 'x'], 1, "has no column 'x'"),
         (['data/shop', '--epochs', '0'], 2, '0 is not in the range'),
         (['data/shop', '--name', 'x'], 1, "needs to hold 'x.inter' (got"),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from pyg_sea.report._chart import (
     BOTTOM,
     LEFT,
+    LONGEST,
     RIGHT,
     TOP,
     Axis,
@@ -13,6 +14,17 @@ from pyg_sea.report._chart import (
 )
 
 floats = st.floats(-1e6, 1e6)
+# As wide as characters are in a wide font, at the 11 px of the page.
+PIXELS = {**dict.fromkeys('0123456789', 7), ',': 3.5, '.': 3.5, '-': 4}
+PIXELS |= {'e': 7, 'k': 6.5, 'M': 9.5, 'G': 8.5, 'T': 7}
+
+
+def number(text):
+    """What a tick says."""
+    plain = text.replace(',', '')
+    for unit, power in (('k', 3), ('M', 6), ('G', 9), ('T', 12)):
+        plain = plain.replace(unit, f'e{power}')
+    return float(plain)
 
 
 @given(floats, floats)
@@ -27,6 +39,43 @@ def test_ticks_are_few_and_inside(low, high):
     assert len({tick.text for tick in ticks}) == len(ticks)
 
 
+@given(
+    st.floats(-9.99, 9.99),
+    st.floats(-9.99, 9.99),
+    st.integers(-250, 250),
+    st.integers(-9, 0),
+    st.booleans(),
+)
+def test_ticks_are_short_and_lie_where_they_say(a, b, power, narrow, log):
+    values = np.array([a, a + b * 10.0**narrow]) * 10.0**power
+    values = np.abs(values) + 10.0**power if log else values
+    axis = Axis(values, 0, 100, log)
+    ticks = axis.ticks
+    # Of a constant zero, one.
+    assert 1 + values.any() <= len(ticks) <= 8
+    assert all(len(tick.text) <= LONGEST for tick in ticks)
+    assert all(sum(PIXELS[x] for x in tick.text) <= LEFT - 5 for tick in ticks)
+    found = [number(tick.text) for tick in ticks]
+    assert len(set(found)) == len(ticks)
+    assert axis.at(found) == pytest.approx(
+        [tick.at for tick in ticks], abs=0.051
+    )
+    low, high = axis.at(values.min()), axis.at(values.max())
+    assert -1e-9 <= low <= high <= 100 + 1e-9
+
+
+def test_what_differs_enough_fills_the_axis():
+    for power in range(-9, 100):
+        values = np.array([1.234, 1.35]) * 10.0**power
+        assert Axis(values, 0, 100).at(values) == pytest.approx([0, 100])
+    values = [1e-80, 3e-80]
+    assert Axis(values, 0, 100).at(values) == pytest.approx([0, 100])
+    # Of seven characters, five are digits behind the point.
+    values = [0.123456, 0.123457]
+    low, high = Axis(values, 0, 100).at(values)
+    assert 0 < low < high < 100
+
+
 @pytest.mark.parametrize(
     ('values', 'log', 'expected'),
     [
@@ -39,6 +88,17 @@ def test_ticks_are_few_and_inside(low, high):
         ([0, 1, 2], False, ['0', '1', '2']),
         ([-0.4, 0.4], False, ['-0.4', '-0.2', '0.0', '0.2', '0.4']),
         ([0, 40000], False, ['0', '10,000', '20,000', '30,000', '40,000']),
+        ([0, 2e5], False, ['0', '50k', '100k', '150k', '200k']),
+        ([1e7, 1.2e7], False, ['10.0M', '10.5M', '11.0M', '11.5M', '12.0M']),
+        ([-4e9, 0], False, ['-4G', '-3G', '-2G', '-1G', '0']),
+        ([0, 5e-5], False, ['0', '1e-5', '2e-5', '3e-5', '4e-5', '5e-5']),
+        ([0, 2e17], False, ['0', '0.5e17', '1.0e17', '1.5e17', '2.0e17']),
+        ([1e-5, 1e-2], True, ['1e-5', '1e-4', '0.001', '0.01']),
+        (
+            [1e5, 1e10],
+            True,
+            ['100k', '1M', '10M', '100M', '1G', '10G'],
+        ),
         ([1, 10000], True, ['1', '10', '100', '1,000', '10,000']),
         ([3, 60], True, ['5', '10', '20', '50']),
         # Too few of 1, 2 and 5 for an axis.

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from html import unescape
 
+import pandas as pd
 import pytest
 
 from pyg_sea.report import write_report
+from pyg_sea.runs import Run
 
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
 BROWSER = next((path for path in map(shutil.which, NAMES) if path), None)
@@ -42,6 +44,13 @@ function look(frame) {{
       .filter((x) => x.checkVisibility() && !inBox(x))
       .filter((x) => x.getBoundingClientRect().right > root.clientWidth + 1)
       .map((x) => x.outerHTML.slice(0, 80)),
+    clipped: [...page.querySelectorAll('svg text')]
+      .filter((x) => {{
+        const own = x.getBoundingClientRect();
+        const all = x.closest('svg').getBoundingClientRect();
+        return own.left < all.left || own.right > all.right;
+      }})
+      .map((x) => x.textContent),
     scripts: page.scripts.length,
     lost: [...page.querySelectorAll('a[href^="#"]')]
       .map((a) => a.getAttribute('href').slice(1))
@@ -101,6 +110,15 @@ def folder(sea_run, vbpr_run, tmp_path_factory):
     root = tmp_path_factory.mktemp('pages')
     write_report(sea_run, root / 'sea.html')
     write_report(vbpr_run, root / 'vbpr.html')
+    # Terms as far from 1, and from each other, as they come.
+    copy = shutil.copytree(vbpr_run.path, root / 'run')
+    history = pd.DataFrame({'epoch': [0, 999], 'train/loss': [1.2e7, 4.1e7]})
+    for power in range(-12, 13):
+        for low, high in ((1, 1.00012345), (-12.3, 5), (0.011, 99)):
+            name = f'train/{low} to {high}, 1e{power}'
+            history[name] = [low * 10.0**power, high * 10.0**power]
+    history.to_csv(copy / 'metrics.csv', index=False)
+    write_report(Run.open(copy), root / 'wide_range.html', num_users=0)
     return root
 
 
@@ -119,6 +137,12 @@ def test_page_fits_every_width(folder, name):
         # All users and items are open: each has six bars.
         assert len(page['bars']) == (600 if name == 'sea' else 0)
         assert all(w > 40 and h > 8 for w, h in page['bars'])
+
+
+@pytest.mark.parametrize('name', ['sea', 'vbpr', 'wide_range'])
+def test_no_label_of_a_chart_is_clipped(folder, name):
+    for page in look(folder / f'{name}.html'):
+        assert page['clipped'] == []
 
 
 def test_console_would_tell(folder):

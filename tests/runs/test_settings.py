@@ -43,6 +43,7 @@ def test_presets_come_as_published(folder):
         ({'model': 'BM3'}, "'model' needs to be one of .*'BM3'"),
         ({'epochs': 3}, r"'train' needs .*\['epochs'\]"),
         ({'normalize': 'max'}, "'normalize' needs .*'max'"),
+        ({'model_settings': {'foo': 1}}, "'foo', which is no .*: hidden_cha"),
     ],
 )
 def test_refuses_settings(folder, kwargs, message):

@@ -83,8 +83,8 @@ def test_other_folders_are_left_alone(settings, tmp_path):
 
 
 def test_a_run_that_cannot_start_leaves_nothing(folder, tmp_path):
-    settings = make_settings(folder, 'SEA', {'alpa': 1})
-    with pytest.raises(ValueError, match=r"'alpa': 1.*do not fit.*'SEA'"):
+    settings = make_settings(folder, 'SEA', {'alpha': [1]})
+    with pytest.raises(ValueError, match=r"'alpha': \[1.*do not fit.*'SEA'"):
         train_run(settings, tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
