@@ -51,7 +51,11 @@ class Commands(click.Group):
         return command
 
 
-@click.group(cls=Commands, name='pyg-sea')
+@click.group(
+    cls=Commands,
+    name='pyg-sea',
+    context_settings={'help_option_names': ['-h', '--help']},
+)
 @click.version_option(pyg_sea.__version__, prog_name='pyg-sea')
 @click.option('--traceback', is_flag=True, help='Show where an error arose.')
 def app(traceback: bool) -> None:

@@ -37,8 +37,10 @@ def test_version_and_help(capsys):
     assert out == f'pyg-sea, version {pyg_sea.__version__}\n'
     assert main([]) == 0
     assert capsys.readouterr().out.startswith('Usage: pyg-sea [OPTIONS]')
-    assert main(['train', '--help']) == 0
-    assert 'pyg-sea train data/shop --out runs/shop' in capsys.readouterr().out
+    for option in ('--help', '-h'):
+        assert main(['train', option]) == 0
+        out = capsys.readouterr().out
+        assert 'pyg-sea train data/shop --out runs/shop' in out
 
 
 def test_wrong_usage_is_one_line(capsys):
