@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from pyg_sea._count import check_count
+
 
 @dataclass(frozen=True)
 class Job:
@@ -44,11 +46,7 @@ class Job:
                 f"'out' needs to be the path of a .npy file (got '{self.out}')"
             )
         for name in ('batch_size', 'num_threads'):
-            number = getattr(self, name)
-            if number < 1:
-                raise ValueError(
-                    f"'{name}' needs to be a positive integer (got {number})"
-                )
+            check_count(name, getattr(self, name))
         if self.ids is not None and len(self.ids) != len(self.values):
             raise ValueError(
                 f"'ids' needs one id for each of the {len(self.values):,} "

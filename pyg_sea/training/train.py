@@ -15,6 +15,7 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.typing import EdgeType
 
+from pyg_sea._count import check_count
 from pyg_sea.training.callbacks import (
     History,
     Patience,
@@ -136,10 +137,7 @@ def train(
         >>> result.num_epochs, list(result.test)[:2]
         (2, ['recall@10', 'recall@20'])
     """
-    if max_epochs < 1:
-        raise ValueError(
-            f"'max_epochs' needs to be a positive integer (got {max_epochs})"
-        )
+    check_count('max_epochs', max_epochs)
     cutoffs = [k] if isinstance(k, int) else k
     metrics = [metrics] if isinstance(metrics, str) else metrics
     known = [f'{name}@{cutoff}' for name in metrics for cutoff in cutoffs]

@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import coalesce, degree
 
+from pyg_sea._count import check_count
 from pyg_sea.transforms._ivf import knn_ivf
 from pyg_sea.transforms._knn import knn_exact, top_faiss, top_torch
 from pyg_sea.transforms._modal_x import modal_features, num_nodes_of
@@ -107,10 +108,8 @@ class ModalKNNGraph(BaseTransform):
         recall: float = 0.95,
     ) -> None:
         for name, value in (('k', k), ('block_size', block_size)):
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"'{name}' needs to be a positive integer (got {value})"
-                )
+            if value is not None:
+                check_count(name, value)
         if backend not in ('auto', 'faiss', 'torch'):
             raise ValueError(
                 "'backend' needs to be 'auto', 'faiss' or 'torch' (got "

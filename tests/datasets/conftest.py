@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -5,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
+from pyg_sea.datasets import AmazonMultimodal
+from pyg_sea.datasets.amazon import Published
 
 Write = Callable[..., Path]
 
@@ -64,3 +68,24 @@ def file_of() -> Callable[[torch.Tensor], Path | None]:
         raise AssertionError('no such memory')
 
     return find
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Shrink the published sizes to those of the little shop."""
+    sizes = Published('baby', 3, 4, 9, 7, 1, 1)
+    monkeypatch.setitem(AmazonMultimodal.published, 'Baby', sizes)
+    monkeypatch.setattr(AmazonMultimodal, 'widths', {'image': 6, 'text': 3})
+
+
+@pytest.fixture
+def files(write_shop) -> Path:
+    root = write_shop()
+    (root / 'shop.inter').rename(root / 'baby.inter')
+    return root
+
+
+@pytest.fixture
+def root(files, tmp_path) -> Path:
+    shutil.copytree(files, tmp_path / 'data' / 'baby' / 'raw')
+    return tmp_path / 'data'
