@@ -8,9 +8,8 @@ python benchmarks/quality/controls.py --data "$PYG_SEA_DATA/lfm2k" \\
 
 Adds lines as `run.py` does, with the name of the variant and `dependence`:
 what `pyg_sea.dependence` measures on the parts of all items at the best epoch.
-What is there is skipped, what was broken off goes on. `--set` goes before the
-settings of every variant, which the paper's and the released settings do not
-take.
+What is there is skipped, what was broken off goes on. `--set` applies to all
+variants but `SEA.paper` and `ReleasedSEA`.
 """
 
 import argparse
@@ -83,7 +82,10 @@ def variants(
         'CLUB: mlp, permuted': club(estimator='mlp', negatives='permute'),
         'CLUB: mispaired': losses(1, 1)._replace(model='sea_mispaired'),
         'negative L2': losses(1, 1, distance='negative_l2'),
-        'symmetric alignment': losses(1, 1, symmetric=True),
+        'negative L2 x 10': losses(1, 10, distance='negative_l2'),
+        'negative L2 x 100': losses(1, 100, distance='negative_l2'),
+        # Half of either direction, so that the weight is the same.
+        'symmetric alignment': losses(0.5, 1, symmetric=True),
         'split by linear maps': losses(1, 1, mode='linear'),
         'split before the graph': losses(1, 1)._replace(
             model='sea_split_before'

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import bootstrap
 import commands
 import numpy as np
 import records
@@ -89,7 +90,7 @@ def label_of(rows: Rows, model: str) -> str | None:
 
 
 def with_users(rows: Rows, users: Users) -> Rows:
-    return [row for row in rows if records.key_of(row) in users]
+    return [row for row in rows if records.users_name(row) in users]
 
 
 def differences(
@@ -192,7 +193,14 @@ def controls_table(rows: Rows, users: Users, num_replicates: int) -> list[str]:
         'modalities, and HSIC of generic and unique part (unbiased, over that '
         'of the parts with themselves), means over modalities or pairs of '
         'them; `pyg_sea.dependence`. For `ReleasedSEA` the parts are those '
-        'that its distancing reads, which are not the ones that it aligns.',
+        'that its distancing reads, which are not the ones that it aligns; '
+        'where the split is before the graph, those behind it, which its '
+        'losses do not read.'
+        + (
+            ' With one seed, intervals and p values speak of users only.'
+            if len(rows) == len(groups)
+            else ''
+        ),
         '\n'.join(lines),
         commands.block(rows[0], [commands.controls_command(rows)]),
     ]
@@ -208,10 +216,10 @@ def versus(
     if not all(both):
         return [''] * 3
     a, b = (
-        np.stack([users[records.key_of(row)]['recall@20'] for row in rows])
+        np.stack([users[records.users_name(row)]['recall@20'] for row in rows])
         for rows in both
     )
-    out = report.compare(a, b, num_replicates)
+    out = bootstrap.compare(a, b, num_replicates)
     interval = f'{out.low:+.4f} to {out.high:+.4f}'
     return [f'{out.mean:+.4f}', interval, f'{out.p:.4f}']
 

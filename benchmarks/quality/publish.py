@@ -18,6 +18,7 @@ import numpy as np
 import pages
 import records
 import report
+from bootstrap import NUM_REPLICATES
 from pages import Rows, Users
 
 mpl.use('Agg')
@@ -66,7 +67,7 @@ def read(folder: Path) -> tuple[Rows, Users]:
             rows.append({'file': path.name, **row})
             values = records.users_path(path, row)
             if values.exists():
-                users[records.key_of(row)] = records.read_users(values)
+                users[values.stem] = records.read_users(values)
     return rows, users
 
 
@@ -75,13 +76,13 @@ def write(
     users: Users,
     docs: Path,
     readme: Path,
-    num_replicates: int = report.NUM_REPLICATES,
+    num_replicates: int = NUM_REPLICATES,
 ) -> None:
     """Writes the pages, and the table of the README.
 
     Args:
         rows: The lines.
-        users: The metrics of the users, by :func:`records.key_of`.
+        users: The metrics of the users, by :func:`records.users_name`.
         docs: The folder of the pages.
         readme: The README, which has the two marks if there is a table.
         num_replicates: Of the bootstrap.

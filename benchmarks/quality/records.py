@@ -57,8 +57,15 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def users_path(path: Path, row: Mapping[str, Any]) -> Path:
-    """Where the metrics of the users of a line of `path` lie."""
-    return path.parent / 'users' / f'{key_of(row)}.npz'
+    """Where the metrics of the users of a line of `path` lie. The name of the
+    file is part of theirs: another one may have the same run of other code.
+    """
+    return path.parent / 'users' / f'{path.stem}_{key_of(row)}.npz'
+
+
+def users_name(row: Mapping[str, Any]) -> str:
+    """The name of the metrics of the users of a line that knows its `file`."""
+    return users_path(Path(row['file']), row).stem
 
 
 def write_users(path: Path, values: Mapping[str, Any]) -> None:

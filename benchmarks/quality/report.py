@@ -5,22 +5,18 @@ python benchmarks/quality/report.py benchmarks/quality/results/lfm2k.jsonl \\
 
 Means and standard deviations (of a sample, over seeds). With `--against`, also
 the difference of every model to that one, with its 95 % interval and p value
-by a paired, hierarchical bootstrap: each replicate draws the users with
-replacement, the same ones for both models, and the seeds of either model with
-replacement. The p value is two-sided: twice the share of replicates on the
-other side of zero, `(1 + number) / (1 + replicates)`, at most 1. With one
-seed per model it speaks of users only, and with few the spread over seeds is
-underestimated.
+by a paired bootstrap over users and seeds, see `bootstrap.py`.
 """
 
 import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import records
+from bootstrap import NUM_REPLICATES, compare
 
 COLUMNS = {
     'test Recall@10': ('test', 'recall@10'),
@@ -30,77 +26,6 @@ COLUMNS = {
     'valid Recall@20': ('validation', 'recall@20'),
 }
 TESTED = ('recall@20', 'ndcg@20')
-NUM_REPLICATES = 10_000
-
-# Random numbers held at a time.
-_MAX_DRAWS = 2**24
-
-
-class Difference(NamedTuple):
-    """What :func:`compare` found.
-
-    Args:
-        mean: The difference of the means.
-        low: The lower end of its 95 % interval.
-        high: The upper end.
-        p: The two-sided p value.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p: float
-
-
-def compare(
-    a: np.ndarray,
-    b: np.ndarray,
-    num_replicates: int = NUM_REPLICATES,
-    seed: int = 0,
-) -> Difference:
-    """By how much `a` is larger than `b`.
-
-    Args:
-        a: A metric by seed and user, `[S_a, B]`.
-        b: The same of another model and the same users, `[S_b, B]`.
-        num_replicates: How often to draw.
-        seed: Decides the draws.
-    """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(
-            f"'a' and 'b' need one column per user, the same in both (got "
-            f'shapes {a.shape} and {b.shape})'
-        )
-    rng = np.random.default_rng(seed)
-    num_users = a.shape[1]
-    both = np.concatenate([a, b])
-    shares = np.hstack(
-        [
-            _counts(rng, num_replicates, len(x)) * sign / len(x)
-            for x, sign in ((a, 1), (b, -1))
-        ]
-    )
-    size = max(1, _MAX_DRAWS // num_users)
-    values = []
-    for start in range(0, num_replicates, size):
-        share = shares[start : start + size]
-        times = _counts(rng, len(share), num_users)
-        values.append((times @ both.T / num_users * share).sum(axis=1))
-    value = np.concatenate(values)
-    low, high = np.quantile(value, [0.025, 0.975])
-    beyond = min((value <= 0).sum(), (value >= 0).sum())
-    p = min(1.0, 2 * (1 + beyond) / (1 + num_replicates))
-    return Difference(
-        float(a.mean() - b.mean()), float(low), float(high), float(p)
-    )
-
-
-def _counts(rng: np.random.Generator, num_rows: int, num: int) -> np.ndarray:
-    # How often each of `num` comes up in `num` draws with replacement.
-    draw = rng.integers(num, size=(num_rows, num))
-    draw += np.arange(num_rows)[:, None] * num
-    count = np.bincount(draw.ravel(), minlength=num_rows * num)
-    return count.reshape(num_rows, num).astype(np.float64)
 
 
 def groups_of(
@@ -187,7 +112,7 @@ def differences(
 
     Args:
         rows: The lines.
-        users: The metrics of the users, by :func:`records.key_of`.
+        users: The metrics of the users, by :func:`records.users_name`.
         against: The model to compare with, or its label if it has several
             settings.
         num_replicates: How often to draw.
@@ -195,7 +120,7 @@ def differences(
     Raises a `ValueError` unless there is exactly one such model, and metrics
     of the users of all lines.
     """
-    without = [row for row in rows if records.key_of(row) not in users]
+    without = [row for row in rows if records.users_name(row) not in users]
     if without:
         raise ValueError(
             f"'against' needs the metrics of the users of every line, and "
@@ -217,7 +142,9 @@ def differences(
         )
 
     def matrix(group: list[dict[str, Any]], metric: str) -> np.ndarray:
-        return np.stack([users[records.key_of(row)][metric] for row in group])
+        return np.stack(
+            [users[records.users_name(row)][metric] for row in group]
+        )
 
     lines = [
         f'| minus {labels[found[0]]} | '
@@ -297,13 +224,17 @@ def main(argv: list[str] | None = None) -> None:
             if name in seen:
                 continue
             seen.add(name)
+            row = {'file': path.name, **row}
             rows.append(row)
             values = records.users_path(path, row)
             if values.exists():
-                users[name] = records.read_users(values)
+                users[values.stem] = records.read_users(values)
     if not rows:
         parser.error(f'no lines in {", ".join(map(str, args.results))}')
-    print(report(rows, users, args.against, args.replicates))
+    try:
+        print(report(rows, users, args.against, args.replicates))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from .controls import MispairedSEA, SplitBeforeSEA
 from .lightgcn import LightGCN
 from .mgcn import MGCN
 from .plugged import FREEDOMSeparate, LightGCNSeparate, VBPRSeparate
+from .softmax import LightGCNSoftmax, MGCNSoftmax
 
 
 def popularity(data: HeteroData) -> Scorer:
@@ -43,6 +44,8 @@ MODELS: dict[str, Callable[..., Recommender]] = {
     'vbpr': VBPR,
     'freedom': FREEDOM,
     'mgcn': MGCN,
+    'lightgcn_softmax': LightGCNSoftmax,
+    'mgcn_softmax': MGCNSoftmax,
     'sea': SEA,
     'sea_no_losses': partial(SEA, alpha=0.0, beta=0.0),
     'sea_paper': SEA.paper,

@@ -36,17 +36,28 @@ class LightGCN(Recommender):
     def get_embedding(
         self, modal_x, edge_index, edge_weight=None, *args, **kwargs
     ) -> Tensor:
+        return self.propagate(edge_index, edge_weight)
+
+    def propagate(self, edge_index, edge_weight=None) -> Tensor:
+        """The mean of the hops, of users and items."""
         num_nodes = self.num_users + self.num_items
         return self.gcn.get_embedding(
             *self._adjacency(edge_index, edge_weight, num_nodes, torch.float32)
         )
 
     def loss(
-        self, modal_x, edge_index, triplets, *args, **kwargs
+        self, modal_x, edge_index, triplets, edge_weight=None, *args, **kwargs
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        sizes = [self.num_users, self.num_items]
-        x = self.get_embedding(modal_x, edge_index, *args, **kwargs)
-        bpr = self.bpr(*self.triplet_scores(*x.split(sizes), triplets))
-        free = self.gcn.embedding.weight.split(sizes)
+        x = self.propagate(edge_index, edge_weight)
+        return self.rank(*x.split([self.num_users, self.num_items]), triplets)
+
+    def rank(
+        self, x_user: Tensor, x_item: Tensor, triplets: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, given the rows of all users and items."""
+        bpr = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
+        free = self.gcn.embedding.weight.split(
+            [self.num_users, self.num_items]
+        )
         reg = half_squares(*free, triplets)
         return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}

@@ -155,9 +155,7 @@ class MGCN(Recommender):
         sizes = [self.num_users, self.num_items]
         own, side = self.views(modal_x, edge_index, edge_weight)
         x_user, x_item = (own + side).split(sizes)
-        bpr = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
-        terms = {'bpr': bpr, 'reg': half_squares(x_user, x_item, triplets)}
-        loss = bpr + self.lambda_reg * terms['reg']
+        loss, terms = self.rank(x_user, x_item, triplets)
         if self.lambda_cl > 0:
             users, items = triplets[0], triplets[1] + self.num_users
             terms['cl'] = sum(
@@ -166,6 +164,14 @@ class MGCN(Recommender):
             )
             loss = loss + self.lambda_cl * terms['cl']
         return loss, terms
+
+    def rank(
+        self, x_user: Tensor, x_item: Tensor, triplets: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, given the rows of all users and items."""
+        bpr = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
+        reg = half_squares(x_user, x_item, triplets)
+        return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
 
 
 def normalized(

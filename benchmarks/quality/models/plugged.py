@@ -18,7 +18,6 @@ from pyg_sea.nn import (
     SeparateLearning,
 )
 
-from .bpr_mf import half_squares
 from .defaults import default
 from .lightgcn import LightGCN
 
@@ -161,13 +160,8 @@ class LightGCNSeparate(Plugged):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         x = self.model.get_embedding(None, edge_index, *args, **kwargs)
         x = x + self._features(parts, x)
-        x = x.split([self.num_users, self.num_items])
-        bpr = self.model.bpr(*self.triplet_scores(*x, triplets))
-        free = self.model.gcn.embedding.weight
-        reg = half_squares(
-            *free.split([self.num_users, self.num_items]), triplets
-        )
-        return bpr + self.model.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
+        sizes = [self.num_users, self.num_items]
+        return self.model.rank(*x.split(sizes), triplets)
 
     def _features(self, parts: Mapping[str, ModalParts], x: Tensor) -> Tensor:
         item = torch.cat([*joined(parts).values()], dim=1)

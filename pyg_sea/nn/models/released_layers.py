@@ -41,7 +41,7 @@ def released_rows(
 
     Args:
         x (torch.Tensor): Raw features :math:`(I, F)`.
-        full (torch.nn.Linear): The map :math:`(F, F)`.
+        full (torch.nn.Linear): The map, as released :math:`(F, F)`.
         readers (list[torch.nn.Linear]): The layers, in the order of
             :class:`ReleasedRows`.
     """

@@ -66,8 +66,11 @@ class ReleasedSEA(Recommender):
             (default: :obj:`0.2`)
         num_steps (int, optional): Estimator steps per batch.
             (default: :obj:`50`)
-        estimator_lr (float, optional): Learning rate of the estimator.
-            (default: :obj:`1e-4`)
+        estimator_lr (float, optional): Learning rate of the estimator,
+            released that of the model. (default: :obj:`1e-4`, as shipped)
+        map_channels (int, optional): Width of the features' own maps;
+            :obj:`None` for that of the features, as released.
+            (default: :obj:`None`)
 
     Shapes:
         - **input:** as of :class:`Recommender`
@@ -107,12 +110,12 @@ class ReleasedSEA(Recommender):
         temperature: float = 0.2,
         num_steps: int = 50,
         estimator_lr: float = 1e-4,
+        map_channels: int | None = None,
     ) -> None:
         super().__init__(num_users, num_items)
 
-        self.encoder = ModalGraphEncoder(
-            num_users, in_channels, hidden_channels
-        )
+        widths = {m: map_channels or size for m, size in in_channels.items()}
+        self.encoder = ModalGraphEncoder(num_users, widths, hidden_channels)
         self.modalities = self.encoder.modalities
         if len(self.modalities) != 2:
             raise ValueError(
@@ -127,9 +130,9 @@ class ReleasedSEA(Recommender):
         self.heads = ModuleDict()
         self.generic_linears = ModuleDict()
         self.unique_linears = ModuleDict()
-        for name, size in self.encoder.in_channels.items():
+        for name, size in widths.items():
             key = modality_key(name)
-            self.item_linears[key] = Linear(size, size)
+            self.item_linears[key] = Linear(in_channels[name], size)
             self.heads[key] = projection_head(size // 2, hidden_channels, half)
             self.generic_linears[key] = Linear(size // 2, half)
             self.unique_linears[key] = Linear(size - size // 2, half)

@@ -391,6 +391,20 @@ def test_new_items_are_placed_by_their_features():
     assert model.get_item_embedding(new).shape == (3, 128)
 
 
+def test_maps_of_another_width():
+    model = ReleasedSEA(3, 5, {'image': 16, 'text': 8}, map_channels=10)
+    modal_x = {'image': torch.randn(5, 16), 'text': torch.randn(5, 8)}
+    parts = model.get_parts(modal_x, torch.empty(2, 0, dtype=torch.long))
+    for name, x in modal_x.items():
+        full = model.item_linears[f'x_{name}'](x)
+        assert full.shape == (5, 10)
+        generic = model.generic_linears[f'x_{name}'](full[:, :5])
+        unique = model.unique_linears[f'x_{name}'](full[:, 5:])
+        torch.testing.assert_close(parts[name].generic, generic)
+        torch.testing.assert_close(parts[name].unique, unique)
+    assert model.get_item_embedding(modal_x).shape == (5, 128)
+
+
 def test_rejects_a_wrong_number_of_items():
     inputs = small_graph()
     with pytest.raises(ValueError, match='41 rows'):
