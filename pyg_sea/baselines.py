@@ -114,6 +114,7 @@ class ContentKNN:
         modal_x: Mapping[str, Tensor],
         num_users: int,
         k: int = 10,
+        weights: Mapping[str, float] | None = None,
     ) -> 'ContentKNN':
         """Takes the k nearest other items by the cosine between the
         concatenation of all modalities, each L2-normalised.
@@ -123,9 +124,27 @@ class ContentKNN:
             modal_x: Item features per modality.
             num_users: The number of users.
             k: Neighbours per item (default: 10).
+            weights: What the cosine of each modality weighs; those left out
+                are not used (default: `None`, all alike).
+
+        Raises a `ValueError` if weights are negative, all zero or of unknown
+        modalities.
         """
-        x = torch.cat([F.normalize(x) for x in modal_x.values()], dim=1)
-        x = F.normalize(x)
+        if weights is None:
+            weights = dict.fromkeys(modal_x, 1.0)
+        values = [*weights.values()]
+        if not {*weights} <= {*modal_x} or not max(values, default=0) > 0:
+            raise ValueError(
+                f"'weights' needs one above 0, of modalities out of "
+                f'{[*modal_x]} (got {dict(weights)})'
+            )
+        if not all(0 <= w < float('inf') for w in values):
+            raise ValueError(
+                f"'weights' needs to be finite and at least 0 "
+                f'(got {dict(weights)})'
+            )
+        rows = [w**0.5 * F.normalize(modal_x[m]) for m, w in weights.items()]
+        x = F.normalize(torch.cat(rows, dim=1))
         item = torch.arange(x.size(0), device=x.device)
         neighbour, similarity = top_k(
             EmbeddingScorer(x, x), item, k, exclude=torch.stack([item, item])

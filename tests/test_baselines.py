@@ -27,11 +27,16 @@ def test_popularity(edge_index):
 
 
 @pytest.mark.parametrize('k', [1, 4, 30])
-def test_content_knn(edge_index, k):
+@pytest.mark.parametrize('weights', [None, {'b': 0.5, 'a': 2}, {'b': 3}])
+def test_content_knn(edge_index, k, weights):
     modal_x = {'a': 9 * torch.randn(15, 4), 'b': torch.randn(15, 6)}
-    modal_x['b'][3] = 0
-    x = torch.cat([F.normalize(x) for x in modal_x.values()], dim=1)
-    similarity = F.normalize(x) @ F.normalize(x).t()
+    modal_x['a'][3] = 0
+    dots = 0
+    for name, weight in (weights or {'a': 1, 'b': 1}).items():
+        x = F.normalize(modal_x[name])
+        dots = dots + weight * (x @ x.t())
+    norm = dots.diagonal().sqrt()
+    similarity = dots / (norm[:, None] * norm)
     expected = torch.zeros(9, 15)
     for item in range(15):
         others = similarity[item].clone()
@@ -41,7 +46,7 @@ def test_content_knn(edge_index, k):
             if chosen in nearest:
                 expected[user, item] += similarity[item, chosen]
 
-    scorer = ContentKNN.from_features(edge_index, modal_x, 9, k)
+    scorer = ContentKNN.from_features(edge_index, modal_x, 9, k, weights)
     users = torch.tensor([8, 0, 0, 5])
     torch.testing.assert_close(scorer(users), expected[users])
     assert repr(scorer) == f'ContentKNN(15, num_edges={15 * min(k, 14)})'
@@ -71,6 +76,15 @@ def test_content_knn_finds_what_is_alike():
     scorer = ContentKNN.from_features(train, modal_x, 20)
     out = evaluate(scorer, pairs[:, held_out], train, k=1)
     assert out['recall@1'] == 1.0
+
+
+@pytest.mark.parametrize(
+    'weights', [{}, {'a': 0}, {'c': 1}, {'a': 1, 'b': -1}, {'a': float('inf')}]
+)
+def test_weights_that_make_no_sense(edge_index, weights):
+    modal_x = {'a': torch.randn(15, 4), 'b': torch.randn(15, 6)}
+    with pytest.raises(ValueError, match="'weights' needs"):
+        ContentKNN.from_features(edge_index, modal_x, 9, weights=weights)
 
 
 def test_malformed_input(edge_index):

@@ -18,7 +18,7 @@ def grid(**values: list[Any]) -> list[dict[str, Any]]:
 #: settings.
 GRIDS: dict[str, list[dict[str, Any]]] = {
     'popularity': [{}],
-    'content_knn': grid(k=[5, 10, 20, 40, 80, 160]),
+    'content_knn': grid(k=[10, 40, 160], weighted=[False, True]),
     'bpr_mf': grid(lr=[1e-3, 3e-4], lambda_reg=[1e-1, 1e-2, 1e-3]),
     'lightgcn': grid(num_layers=[2, 3], lambda_reg=[1e-2, 1e-3, 1e-4]),
     'vbpr': grid(lr=[1e-3, 3e-4], lambda_reg=[1e-1, 1e-2, 1e-3]),

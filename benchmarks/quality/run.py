@@ -68,7 +68,8 @@ def run(
     edges = shop.data['user', 'buys', 'item']
     seed_everything(seed)
     own = row['settings']['model']
-    it = build(model, own, shop.data, shop.item_graphs)
+    weights = shop.inputs['graph_weights']
+    it = build(model, own, shop.data, shop.item_graphs, weights)
     folder = checkpoints(row, work, about['commit'])
     if model in MODELS:
         result, how = fit(it, shop, row, folder)

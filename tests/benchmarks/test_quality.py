@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from pyg_sea.baselines import ContentKNN
 from pyg_sea.datasets import FakeMultimodal
 from pyg_sea.evaluate import evaluate
 from pyg_sea.nn import SampledSoftmaxLoss
@@ -191,6 +192,20 @@ def test_scorers_are_evaluated(shop, name):
     )
     assert row['settings']['train'] == {}
     assert users['recall@20'].mean() == pytest.approx(row['test']['recall@20'])
+
+
+def test_neighbours_by_the_weights_of_the_graph(shop_options):
+    parser = run.parser_of('', '')
+    weights = ['--graph-weight', 'text=1', '--graph-weight', 'image=0']
+    args = parser.parse_args([*shop_options, *weights, '--out', 'x'])
+    shop = catalogue.read(args)
+    row, _ = run.run(shop, 'content_knn', {'weighted': True, 'k': 5}, 0)
+    store = shop.data['user', 'buys', 'item']
+    x = {'text': model_inputs(shop.data)['modal_x']['text']}
+    scorer = ContentKNN.from_features(store.edge_index, x, 80, 5)
+    assert row['test'] == evaluate(
+        scorer, store.test_edge_index, store.edge_index
+    )
 
 
 def test_mgcn_equals_its_equations(shop):

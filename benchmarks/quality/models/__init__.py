@@ -25,11 +25,17 @@ def popularity(data: HeteroData) -> Scorer:
     return Popularity(edge_index, data['item'].num_nodes)
 
 
-def content_knn(data: HeteroData, k: int = 10) -> Scorer:
+def content_knn(
+    data: HeteroData,
+    k: int = 10,
+    weighted: bool = False,
+    graph_weights: Mapping[str, float] | None = None,
+) -> Scorer:
     edge_index = data['user', 'buys', 'item'].edge_index
     modal_x = model_inputs(data)['modal_x']
     num_users = data['user'].num_nodes
-    return ContentKNN.from_features(edge_index, modal_x, num_users, k)
+    weights = graph_weights if weighted else None
+    return ContentKNN.from_features(edge_index, modal_x, num_users, k, weights)
 
 
 #: Nothing to train: the same with every seed.
@@ -85,7 +91,10 @@ TRAIN_OF: dict[str, dict[str, Any]] = {
 }
 
 # Arguments that the catalogue decides, not `--set`.
-FROM_DATA = ('data', 'num_users', 'num_items', 'in_channels', 'item_graphs')
+FROM_DATA = (
+    *('data', 'num_users', 'num_items', 'in_channels'),
+    *('item_graphs', 'graph_weights'),
+)
 
 
 def resolve(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +136,7 @@ def build(
     settings: Mapping[str, Any],
     data: HeteroData,
     item_graphs: Callable[[], Any],
+    graph_weights: Mapping[str, float] | None = None,
 ) -> Any:
     """A model, or a scorer if there is nothing to train.
 
@@ -136,6 +146,7 @@ def build(
         data: The catalogue.
         item_graphs: Makes the graphs of single modalities, for models that
             take them.
+        graph_weights: What modalities weigh in the item-item graph.
     """
     make = (SCORERS | MODELS)[model]
     parameters = inspect.signature(make).parameters
@@ -146,6 +157,7 @@ def build(
         'num_items': lambda: data['item'].num_nodes,
         'in_channels': lambda: {m: x.size(1) for m, x in modal_x.items()},
         'item_graphs': item_graphs,
+        'graph_weights': lambda: graph_weights,
     }
     known = {n: value() for n, value in given.items() if n in parameters}
     return make(**known, **settings)
