@@ -96,7 +96,7 @@ def with_users(rows: Rows, users: Users) -> Rows:
 def differences(
     rows: Rows, users: Users, model: str, num_replicates: int
 ) -> list[str]:
-    """The table of differences to a model, if there is any to compare."""
+    """How far a model is ahead of others, if there is any to compare."""
     rows = with_users(rows, users)
     against = label_of(rows, model)
     if len(report.groups_of(rows, ('model', 'settings'))) < 2 or not against:
@@ -128,7 +128,7 @@ def plug_ins(rows: Rows, users: Users, num_replicates: int) -> list[str]:
         chosen = in_order([r for r in rows if r['model'] in (plugged, base)])
         if plugged in (row['model'] for row in chosen):
             parts.append(report.table(chosen))
-            parts += differences(chosen, users, base, num_replicates)
+            parts += differences(chosen, users, plugged, num_replicates)
             own = [row for row in chosen if row['model'] == plugged]
             parts.append(run_block(own))
     return ['### Plug-ins', *parts] if parts else []

@@ -20,6 +20,7 @@ import records
 import report
 from bootstrap import NUM_REPLICATES
 from pages import Rows, Users
+from references import references
 
 mpl.use('Agg')
 import matplotlib.pyplot as plt
@@ -30,6 +31,13 @@ END = '<!-- end of results -->'
 
 # What tells lines of one run from each other: the tables that they are in.
 LABEL = ('variant', 'sweep', 'value', 'center', 'common', 'of')
+
+NAMES = (
+    'Test figures, mean ± standard deviation over seeds (popularity and '
+    'content k-NN have none to draw). `sea_no_losses` is `SEA` with '
+    '`alpha=0, beta=0`; `lightgcn_softmax` and `mgcn_softmax` have the '
+    'ranking loss of `SEA`, where the others have that of their papers.'
+)
 
 INDEX = """\
 # Results
@@ -120,6 +128,7 @@ def page(
         parts += [f'## {pages.title(group[0])}', report.about(group)]
         parts += [pages.caveat(group[0])] if pages.caveat(group[0]) else []
         parts += pages.comparison(tested, users, num_replicates)
+        parts += references(tested)
         parts += pages.plug_ins(tested, users, num_replicates)
         parts += pages.tuning(kinds.get('tuning', []))
         parts += pages.controls(
@@ -150,7 +159,7 @@ def by_data(rows: Rows) -> list[Rows]:
 
 
 def main_table(rows: Rows) -> str:
-    """Test Recall@20 of all recommenders on all catalogues."""
+    """Test Recall@20 and NDCG@20 of all recommenders on all catalogues."""
     rows = [row for row in rows if pages.kind_of(row) == 'comparison']
     rows = pages.recommenders(rows)
     shops = report.groups_of(
@@ -159,7 +168,7 @@ def main_table(rows: Rows) -> str:
     if not shops:
         return ''
     lines = [
-        '| test Recall@20 | '
+        '| test Recall@20, NDCG@20 | '
         + ' | '.join(pages.title(shop[0]) for shop in shops)
         + ' |',
         '|---' * (1 + len(shops)) + '|',
@@ -167,7 +176,7 @@ def main_table(rows: Rows) -> str:
     for model in dict.fromkeys(row['model'] for row in rows):
         cells = [cell(shop, model) for shop in shops]
         lines.append(f'| `{model}` | ' + ' | '.join(cells) + ' |')
-    notes = [
+    notes = [NAMES] + [
         f'{pages.title(shop[0])}: {pages.caveat(shop[0])}'
         for shop in shops
         if pages.caveat(shop[0])
@@ -183,7 +192,9 @@ def cell(shop: Rows, model: str) -> str:
     groups = report.groups_of(shop, ('model', 'settings'))
     for name, group in zip(report.labels_of(groups), groups):
         if name == label:
-            return report.spread([row['test']['recall@20'] for row in group])
+            recall = [row['test']['recall@20'] for row in group]
+            ndcg = np.mean([row['test']['ndcg@20'] for row in group])
+            return f'{report.spread(recall)}, {ndcg:.4f}'
     return ''
 
 

@@ -4,8 +4,8 @@ python benchmarks/quality/report.py benchmarks/quality/results/lfm2k.jsonl \\
     --against mgcn
 
 Means and standard deviations (of a sample, over seeds). With `--against`, also
-the difference of every model to that one, with its 95 % interval and p value
-by a paired bootstrap over users and seeds, see `bootstrap.py`.
+by how much that model is ahead of every other, with the 95 % interval and p
+value of a paired bootstrap over users and seeds, see `bootstrap.py`.
 """
 
 import argparse
@@ -108,13 +108,12 @@ def differences(
     against: str,
     num_replicates: int = NUM_REPLICATES,
 ) -> str:
-    """Every model on one catalogue against one of them.
+    """One model on one catalogue against every other.
 
     Args:
         rows: The lines.
         users: The metrics of the users, by :func:`records.users_name`.
-        against: The model to compare with, or its label if it has several
-            settings.
+        against: The one model, or its label if it has several settings.
         num_replicates: How often to draw.
 
     Raises a `ValueError` unless there is exactly one such model, and metrics
@@ -147,25 +146,26 @@ def differences(
         )
 
     lines = [
-        f'| minus {labels[found[0]]} | '
+        f'| {labels[found[0]]} minus | '
         + ' | '.join(
-            f'{metric}, difference | 95 % | p'
+            f'{metric}, difference | in % | 95 % | p'
             for metric in ('Recall@20', 'NDCG@20')
         )
         + ' |',
-        '|---' * (1 + 3 * len(TESTED)) + '|',
+        '|---' * (1 + 4 * len(TESTED)) + '|',
     ]
     for i, (label, group) in enumerate(zip(labels, groups)):
         if i == found[0]:
             continue
         cells = []
         for metric in TESTED:
+            other = matrix(group, metric)
             out = compare(
-                matrix(group, metric),
-                matrix(groups[found[0]], metric),
-                num_replicates,
+                matrix(groups[found[0]], metric), other, num_replicates
             )
             cells.append(f'{out.mean:+.4f}')
+            mean = other.mean()
+            cells.append(f'{100 * out.mean / mean:+.1f}' if mean > 0 else '')
             cells.append(f'{out.low:+.4f} to {out.high:+.4f}')
             cells.append(f'{out.p:.4f}')
         lines.append(f'| {label} | ' + ' | '.join(cells) + ' |')

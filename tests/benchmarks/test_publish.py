@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ import grids  # noqa: E402
 import pages  # noqa: E402
 import publish  # noqa: E402
 import records  # noqa: E402
+import references  # noqa: E402
 import run  # noqa: E402
 import sensitivity  # noqa: E402
 import tune  # noqa: E402
@@ -160,10 +162,11 @@ def test_comparison(tmp_path):
     assert '### Sensitivity' not in page
     [cells, difference] = rows_of(before, 'mgcn')
     assert cells[1] == '0.2500'
-    assert float(difference[0]) == pytest.approx(-0.06, abs=0.005)
-    low, high = (float(x) for x in difference[1].split(' to '))
-    assert low < float(difference[0]) < high < 0
-    assert float(difference[2]) < 0.05
+    assert float(difference[0]) == pytest.approx(0.06, abs=0.005)
+    assert float(difference[1]) == pytest.approx(24, abs=2)
+    low, high = (float(x) for x in difference[2].split(' to '))
+    assert 0 < low < float(difference[0]) < high
+    assert float(difference[3]) < 0.05
     assert rows_of(before, 'sea')[0][1] == '0.3100 ± 0.0141'
     assert len(rows_of(before, 'sea')) == 1
     assert 'mispaired' not in page
@@ -172,12 +175,47 @@ def test_comparison(tmp_path):
     assert before.index('| mgcn') < before.index('| sea')
 
     assert 'vbpr_separate' not in before
-    [_, difference] = rows_of(plugged, 'vbpr_separate')
+    [_, difference] = rows_of(plugged, 'vbpr')
     assert float(difference[0]) == pytest.approx(0.1, abs=0.005)
     assert 'run.py $data --model vbpr_separate' in plugged
-    assert rows_of(files['index.md'], '`sea`') == [['0.3100 ± 0.0141']]
-    assert rows_of(files['README.md'], '`mgcn`') == [['0.2500']]
+    both = [['0.3100 ± 0.0141, 0.3100']]
+    assert rows_of(files['index.md'], '`sea`') == both
+    assert rows_of(files['README.md'], '`mgcn`') == [['0.2500, 0.2500']]
     assert '\nshop\n' in files['index.md']
+
+
+def test_figures_of_others_are_beside_ours(tmp_path):
+    run = {'name': 'theirs', 'model': 'sea', 'set': {'alpha': 1}}
+    run |= {'valid': 0.81, 'recall@20': 0.24, 'ndcg@20': 0.25}
+    known = {
+        'about': 'Not ours.',
+        'modalities': INPUTS['modalities'],
+        'runs': [run, {**run, 'name': 'alone', 'model': 'mgcn'}],
+    }
+    path = tmp_path / 'references.json'
+    path.write_text(json.dumps({'shop': known}))
+    values = (0.2, 0.3, 0.4)
+    rows = [line('sea', 0, v, settings={'alpha': 1}) for v in values]
+    rows += [line('sea', 0, 0.9), line('mgcn', 0, 0.5)]
+    [_, about, table] = references.references(rows, path)
+    assert about.startswith('Not ours. In brackets')
+    assert rows_of(table, 'theirs') == [
+        [
+            *('0.8100', '0.2400', '0.2500', '0.8000 ± 0.1000 (-0.1)'),
+            *('0.3000 ± 0.1000 (+0.6)', '0.3000 ± 0.1000 (+0.5)', '3'),
+        ]
+    ]
+    assert rows_of(table, 'alone')[0][3:] == ['', '', '', '']
+    del run['set']
+    path.write_text(json.dumps({'shop': known}))
+    [_, _, table] = references.references(rows[-2:], path)
+    [cells] = rows_of(table, 'theirs')
+    assert cells[3:] == ['1.4000', '0.9000', '0.9000', '1']
+
+    other = line('sea', 0, 0.1, inputs={**INPUTS, 'modalities': {'a': 'b'}})
+    assert references.references([other], path) == []
+    assert references.references([line('sea', 0, 1, 'mall')], path) == []
+    assert references.references([], path) == []
 
 
 def test_lines_without_users_are_compared_with_nothing(tmp_path):
@@ -222,9 +260,9 @@ def test_other_defaults_are_other_models(tmp_path):
     assert rows_of(page, 'sea `{"alpha": 0.5}`')[0][1] == '0.3000'
     [chosen, *_] = rows_of(page, 'sea `{"alpha": 0.03}`')
     assert chosen[1] == '0.4000'
-    assert '| minus sea `{"alpha": 0.03}` |' in page
+    assert '| sea `{"alpha": 0.03}` minus |' in page
     text = (tmp_path / 'README.md').read_text()
-    assert rows_of(text, '`sea`') == [['0.4000']]
+    assert rows_of(text, '`sea`') == [['0.4000, 0.4000']]
 
 
 def test_reports_say_what_they_need(tmp_path, capsys):
@@ -254,8 +292,8 @@ def test_of_several_settings_validation_chooses(tmp_path):
     better['validation']['recall@20'] = 0.95
     add(path, better)
     files = published(tmp_path)
-    assert rows_of(files['README.md'], '`sea`') == [['0.2000']]
-    assert '| minus sea `{"alpha": 1}` |' in files['shop.md']
+    assert rows_of(files['README.md'], '`sea`') == [['0.2000, 0.2000']]
+    assert '| sea `{"alpha": 1}` minus |' in files['shop.md']
 
 
 def test_tuning(tmp_path):
@@ -383,7 +421,7 @@ def test_what_must_not_be_compared_says_so(tmp_path):
     assert files['tiktok.md'].count('third published modality') == 1
     assert 'not comparable' not in files['shop.md']
     assert rows_of(files['README.md'], '`sea`') == [
-        ['0.1000', '0.2000', '0.3000', '0.4000']
+        [f'{x:.4f}, {x:.4f}' for x in (0.1, 0.2, 0.3, 0.4)]
     ]
 
 

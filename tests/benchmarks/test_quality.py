@@ -566,12 +566,14 @@ def test_differences_are_paired_by_user(tmp_path, capsys):
             rows.append(row)
     report.main([str(path), '--against', 'a', '--replicates', '1000'])
     text = capsys.readouterr().out
-    after = text[text.index('minus a') :]
+    after = text[text.index('a minus') :]
     [b] = [row for row in after.splitlines() if row.startswith('| b |')]
     [c] = [row for row in after.splitlines() if row.startswith('| c |')]
     cells = [cell.strip() for cell in b.split('|')[2:-1]]
-    assert float(cells[0]) == pytest.approx(0.03, abs=0.003)
-    assert float(cells[2]) < 0.01
+    assert float(cells[0]) == pytest.approx(-0.03, abs=0.003)
+    percent = 100 * float(cells[0]) / (user.mean() + 0.03)
+    assert float(cells[1]) == pytest.approx(percent, abs=0.1)
+    assert float(cells[3]) < 0.01
     cells = [cell.strip() for cell in c.split('|')[2:-1]]
     assert abs(float(cells[0])) < 0.003
     assert '\n| a |' not in after
