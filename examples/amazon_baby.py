@@ -1,4 +1,7 @@
-"""The full recommender on Amazon Baby, with the settings of the SEA paper.
+"""The full recommender on Amazon Baby.
+
+`--model SEA.paper` has the settings of the paper, `--model ReleasedSEA` the
+arithmetic of its code.
 
 python examples/amazon_baby.py --root data               # the published files
 python examples/amazon_baby.py --dataset demo            # no files needed

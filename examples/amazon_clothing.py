@@ -1,4 +1,7 @@
-"""The full recommender on Amazon Clothing, with the settings of the SEA paper.
+"""The full recommender on Amazon Clothing.
+
+`--model SEA.paper` has the settings of the paper, `--model ReleasedSEA` the
+arithmetic of its code.
 
 python examples/amazon_clothing.py --root data
 """

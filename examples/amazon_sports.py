@@ -1,4 +1,7 @@
-"""The full recommender on Amazon Sports, with the settings of the SEA paper.
+"""The full recommender on Amazon Sports.
+
+`--model SEA.paper` has the settings of the paper, `--model ReleasedSEA` the
+arithmetic of its code.
 
 python examples/amazon_sports.py --root data
 """

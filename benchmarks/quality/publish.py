@@ -50,11 +50,15 @@ python benchmarks/quality/publish.py
 
 and every table has the commands beside it that make its lines again, with
 `PYG_SEA_DATA` the folder of the catalogues. Full ranking over all items, train
-items masked; the epoch, and what was tuned, selected on validation Recall@20;
-the test split looked at once. Means and standard deviations (of a sample) are
-over seeds; intervals and p values are of a paired bootstrap over users and
-seeds. More on the protocol is in `benchmarks/quality/README.md`.
-[Reproducing the paper](../reproducing.md) has the published figures.
+items masked; the epoch, and what was tuned, selected on validation Recall@20.
+A run looks at the test split once, at its best epoch; the README says which
+earlier defaults of `SEA` were looked at on it. The defaults were chosen on
+validation of these three catalogues, in about a hundred single runs by hand
+(`benchmarks/results/defaults.md`); the others have six trials each. Means and
+standard deviations (of a sample) are over seeds; intervals and p values are of
+a paired bootstrap over users and seeds. More on the protocol is in
+`benchmarks/quality/README.md`. [Reproducing the paper](../reproducing.md) has
+the published figures.
 """
 
 

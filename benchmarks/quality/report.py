@@ -180,8 +180,12 @@ def about(rows: list[dict[str, Any]]) -> str:
     inputs = rows[0]['inputs']
     files = [f'{m}: `{f}`' for m, f in inputs['modalities'].items()]
     files += [f'{m} graph: `{f}`' for m, f in inputs['neighbors'].items()]
+    given = inputs.get('graph_weights')
+    weights = json.dumps(given) if given else 'alike'
+    k = inputs.get('k', 10)
     return (
         f'{"; ".join(files)}. Normalized: {json.dumps(inputs["normalize"])}. '
+        f'Item graph: {k} neighbours, modalities weigh {weights}. '
         f'Commits {", ".join(f"`{c}`" for c in commits)}, torch '
         f'{", ".join(torches)}, {"; ".join(machines)}.'
     )

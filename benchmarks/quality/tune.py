@@ -10,11 +10,13 @@ neither shown nor kept. `run.py --tuned` takes the best settings from the file.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import catalogue
 import records
 from grids import GRIDS
+from models import PLUGGED
 from run import key, parse_settings, parser_of, run
 
 SEED = 1000
@@ -47,6 +49,12 @@ def main(argv: list[str] | None = None) -> None:
         choices=list(GRIDS),
         help='may be repeated (default: all)',
     )
+    add(
+        '--tuned',
+        type=Path,
+        help='a result file of this script: the best settings of the model '
+        'that a plug-in plugs into go before --set',
+    )
     add('--seed', type=int, default=SEED, help=f'(default: {SEED})')
     args = parser.parse_args(argv)
 
@@ -54,9 +62,14 @@ def main(argv: list[str] | None = None) -> None:
     common = parse_settings(args.set)
     for model in args.model or GRIDS:
         done = {records.key_of(row): row for row in records.read(args.out)}
-        rows = []
+        rows, given = [], common
+        if args.tuned and model in PLUGGED:
+            trials = records.read(args.tuned)
+            base = PLUGGED[model]
+            best = records.best(trials, shop.name, shop.inputs, base)
+            given = best | common
         for settings in GRIDS[model]:
-            settings = common | settings
+            settings = given | settings
             name = records.key_of(key(shop, model, settings, args.seed))
             if name not in done:
                 row, _ = run(shop, model, settings, args.seed, args.work)

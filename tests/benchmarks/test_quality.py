@@ -506,6 +506,22 @@ def test_tuning_keeps_validation_only(folder, tmp_path, monkeypatch, capsys):
         )
 
 
+def test_plug_ins_are_tuned_on_top(folder, tmp_path, monkeypatch):
+    bases = [{'lambda_reg': 1e3}, {'lambda_reg': 1e-3}]
+    monkeypatch.setitem(grids.GRIDS, 'vbpr', bases)
+    monkeypatch.setitem(grids.GRIDS, 'vbpr_separate', [{'alpha': 0.5}])
+    out = tmp_path / 'tuning.jsonl'
+    more = ['--out', out, '--work', tmp_path / 'work', '--tuned', out]
+    more += ['--set', 'max_epochs=3', '--set', 'lr=0.05']
+    with pytest.raises(ValueError, match="no trial of 'vbpr'"):
+        tune.main(options(folder, '--model', 'vbpr_separate', *more))
+    models = ['--model', 'vbpr', '--model', 'vbpr_separate']
+    tune.main(options(folder, *models, *more))
+    *trials, plugged = records.read(out)
+    best = max(trials, key=lambda row: row['validation']['recall@20'])
+    assert plugged['set'] == best['set'] | {'alpha': 0.5}
+
+
 # --- the report
 
 
