@@ -21,7 +21,7 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     'content_knn': grid(k=[10, 40, 160], weighted=[False, True]),
     'bpr_mf': grid(lr=[1e-3, 3e-4], lambda_reg=[1e-1, 1e-2, 1e-3]),
     'lightgcn': grid(num_layers=[2, 3], lambda_reg=[1e-2, 1e-3, 1e-4]),
-    'vbpr': grid(lr=[1e-3, 3e-4], lambda_reg=[1e-1, 1e-2, 1e-3]),
+    'vbpr': grid(lambda_reg=[1e-1, 1e-2], lambda_map=[1e-1, 1e-2, 1e-3]),
     'freedom': grid(dropout=[0.8, 0.9], lambda_modal=[1e-4, 1e-3, 1e-2]),
     'mgcn': grid(lambda_cl=[0.001, 0.01, 0.1], lambda_reg=[1e-4, 1e-3]),
     'lightgcn_softmax': grid(num_layers=[2, 3], temperature=[0.1, 0.2, 0.3]),

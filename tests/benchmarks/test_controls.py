@@ -134,6 +134,19 @@ def test_lightgcn_adds_parts_to_items(shop):
     torch.testing.assert_close(terms['reg'], loss_of(base, shop)[1]['reg'])
 
 
+def test_weight_of_all_maps(shop):
+    model = make(shop, 'vbpr_separate', part_channels=5, lambda_map=0.3)
+    loss, terms = loss_of(model, shop)
+    maps = [model.model.linears[f'x_{m}'].weight for m in ('image', 'text')]
+    for split in model.separate.splits.values():
+        maps += [split.generic.weight, split.unique.weight]
+    squares = sum(weight.square().sum() for weight in maps) / 2
+    torch.testing.assert_close(terms['map'], squares)
+    model.lambda_map = model.model.lambda_map = 0
+    plain, _ = loss_of(model, shop)
+    torch.testing.assert_close(loss, plain + 0.3 * squares)
+
+
 # --- what `SEA` cannot do by arguments
 
 

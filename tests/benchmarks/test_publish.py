@@ -298,7 +298,10 @@ def test_of_several_settings_validation_chooses(tmp_path):
 
 def test_tuning(tmp_path):
     path = tmp_path / 'results' / 'tuning.jsonl'
-    add(path, *(tuned('vbpr', v, lr=1e-3, lambda_reg=v) for v in (0.1, 0.2)))
+    add(
+        path,
+        *(tuned('vbpr', v, lambda_map=0.1, lambda_reg=v) for v in (0.1, 0.2)),
+    )
     add(path, tuned('bpr_mf', 0.05, lr=1e-3, lambda_reg=1, batch_size=64))
     page = published(tmp_path)['shop.md']
     assert '### Comparison' not in page
@@ -370,7 +373,10 @@ def test_sensitivity(tmp_path):
 
 def all_kinds(folder):
     add(folder / 'shop.jsonl', line('sea', 0, 0.3), line('mgcn', 0, 0.2))
-    add(folder / 'tuning.jsonl', tuned('vbpr', 0.1, lr=1e-3, lambda_reg=1))
+    add(
+        folder / 'tuning.jsonl',
+        tuned('vbpr', 0.1, lambda_map=0.1, lambda_reg=1),
+    )
     add(folder / 'controls_shop.jsonl', control('SEA', 0, 0.3))
     add(
         folder / 'sensitivity_shop.jsonl',

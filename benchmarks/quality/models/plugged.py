@@ -66,7 +66,9 @@ class Plugged(Recommender):
 
 
 class VBPRSeparate(Plugged):
-    """VBPR of generic and unique parts, `part_channels` wide each."""
+    """VBPR of generic and unique parts, `part_channels` wide each. What the
+    weight of its maps is there covers those to the parts, too.
+    """
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class VBPRSeparate(Plugged):
         in_channels: Mapping[str, int],
         hidden_channels: int = default('hidden_channels', VBPR),
         lambda_reg: float = default('lambda_reg', VBPR),
+        lambda_map: float = default('lambda_map', VBPR),
         part_channels: int = 64,
         alpha: float = ALPHA,
         beta: float = BETA,
@@ -84,8 +87,33 @@ class VBPRSeparate(Plugged):
             in_channels, part_channels, alpha, beta, num_anchors
         )
         sizes = dict.fromkeys(in_channels, 2 * part_channels)
-        model = VBPR(num_users, num_items, sizes, hidden_channels, lambda_reg)
+        model = VBPR(
+            num_users,
+            num_items,
+            sizes,
+            hidden_channels,
+            lambda_reg,
+            lambda_map,
+        )
         super().__init__(model, separate)
+        self.lambda_map = lambda_map
+
+    def rank(
+        self, parts, edge_index, triplets, *args, **kwargs
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, terms = super().rank(
+            parts, edge_index, triplets, *args, **kwargs
+        )
+        if self.lambda_map > 0:
+            maps = [
+                weight.square().sum()
+                for weight in self.separate.splits.parameters()
+                if weight.dim() == 2
+            ]
+            more = torch.stack(maps).sum() / 2
+            loss = loss + self.lambda_map * more
+            terms = terms | {'map': terms['map'] + more}
+        return loss, terms
 
 
 class FREEDOMSeparate(Plugged):

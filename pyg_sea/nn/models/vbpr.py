@@ -27,11 +27,12 @@ class VBPR(Recommender):
         + \frac{\lambda}{2B} \sum \left( \|\boldsymbol{\gamma}_u\|^2 +
         \|\boldsymbol{\theta}_u\|^2 + \|\boldsymbol{\gamma}_i\|^2 +
         \|\boldsymbol{\gamma}_j\|^2 + \beta_i^2 + \beta_j^2 \right)
+        + \frac{\lambda_E}{2} \left( \|\mathbf{E}\|^2 +
+        \|\boldsymbol{\beta}^{\prime}\|^2 \right)
 
     The features of all modalities are joined, so users have one
     :math:`\boldsymbol{\theta}_u` for all of them. The regularizer covers the
-    users and items of a batch; :math:`\mathbf{E}` and
-    :math:`\boldsymbol{\beta}^{\prime}` are not regularized. What the paper's
+    users and items of a batch, and, if wanted, the maps. What the paper's
     score has beyond, a global offset and a bias per user, changes no ranking.
     Neither graph is used.
 
@@ -45,6 +46,9 @@ class VBPR(Recommender):
             each. (default: :obj:`64`)
         lambda_reg (float, optional): Weight :math:`\lambda` of the
             regularizer. (default: :obj:`1e-3`)
+        lambda_map (float, optional): Weight :math:`\lambda_E` of that of
+            the maps. The features lead the free rows astray where they say
+            little, unless this is large enough. (default: :obj:`0.0`)
 
     Shapes:
         - **input:** as of :class:`Recommender`
@@ -78,6 +82,7 @@ class VBPR(Recommender):
         in_channels: Mapping[str, int],
         hidden_channels: int = 64,
         lambda_reg: float = 1e-3,
+        lambda_map: float = 0.0,
     ) -> None:
         super().__init__(num_users, num_items)
 
@@ -86,14 +91,19 @@ class VBPR(Recommender):
                 f"'hidden_channels' needs to be positive "
                 f'(got {hidden_channels})'
             )
-        if lambda_reg < 0:
-            raise ValueError(
-                f"'lambda_reg' needs to be at least 0 (got {lambda_reg})"
-            )
+        for name, value in (
+            ('lambda_reg', lambda_reg),
+            ('lambda_map', lambda_map),
+        ):
+            if value < 0:
+                raise ValueError(
+                    f"'{name}' needs to be at least 0 (got {value})"
+                )
         self.in_channels = check_channels(in_channels)
         self.modalities = list(self.in_channels)
         self.hidden_channels = hidden_channels
         self.lambda_reg = lambda_reg
+        self.lambda_map = lambda_map
 
         self.user_embedding = Parameter(
             torch.empty(num_users, 2 * hidden_channels)
@@ -149,9 +159,9 @@ class VBPR(Recommender):
         item_edge_index: Adj | None = None,
         item_edge_weight: OptTensor = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        r"""Returns the loss of one batch and its terms :obj:`"bpr"` and
-        :obj:`"reg"`, unweighted. The arguments are those of
-        :meth:`Recommender.loss`.
+        r"""Returns the loss of one batch and its terms :obj:`"bpr"`,
+        :obj:`"reg"` and, if it has a weight, :obj:`"map"`, unweighted. The
+        arguments are those of :meth:`Recommender.loss`.
         """
         scores = self.triplet_scores(*self._embed(modal_x), triplets)
         bpr = self.bpr(*scores)
@@ -162,7 +172,12 @@ class VBPR(Recommender):
             rows.append(self.item_bias.index_select(0, index))
         reg = torch.stack([row.square().sum() for row in rows]).sum()
         reg = reg / (2 * triplets.size(1))
-        return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
+        loss, terms = bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
+        if self.lambda_map > 0:
+            maps = [w.square().sum() for w in self.linears.parameters()]
+            terms['map'] = torch.stack(maps).sum() / 2
+            loss = loss + self.lambda_map * terms['map']
+        return loss, terms
 
     def _embed(self, modal_x: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         check_modal_x(modal_x, self.modalities, self.num_items)

@@ -58,6 +58,12 @@ def test_loss_is_the_sum_of_its_terms():
     torch.testing.assert_close(terms, {'bpr': bpr, 'reg': reg})
     torch.testing.assert_close(loss, bpr + 0.3 * reg)
 
+    model.lambda_map = 0.7
+    more, terms = model.loss(modal_x, EDGES, TRIPLETS)
+    maps = sum(m.weight.square().sum() for m in model.linears.values()) / 2
+    torch.testing.assert_close(terms['map'], maps)
+    torch.testing.assert_close(more, loss + 0.7 * maps)
+
 
 def test_every_parameter_is_alive():
     model = VBPR(U, I, SIZES)
@@ -115,8 +121,9 @@ def test_compile():
 def test_rejects_arguments_and_input():
     with pytest.raises(ValueError, match='hidden_channels'):
         VBPR(U, I, SIZES, hidden_channels=0)
-    with pytest.raises(ValueError, match='lambda_reg'):
-        VBPR(U, I, SIZES, lambda_reg=-1.0)
+    for name in ('lambda_reg', 'lambda_map'):
+        with pytest.raises(ValueError, match=name):
+            VBPR(U, I, SIZES, **{name: -1.0})
     with pytest.raises(ValueError, match='in_channels'):
         VBPR(U, I, {})
     model, modal_x = VBPR(U, I, SIZES), features()
