@@ -263,7 +263,8 @@ def sensitivity(rows: Rows, figure: str) -> list[str]:
     parts = [
         '### Sensitivity',
         'Validation Recall@20, one setting at a time; what all have in common '
-        'is bold.',
+        'is bold. `temperature` is that of the alignment, `ranking '
+        'temperature` that of the sampled softmax.',
         f'![validation Recall@20 by setting]({figure})',
     ]
     for sweep, points in points_of(rows).items():

@@ -8,10 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pyg_sea.baselines import ContentKNN
 from pyg_sea.datasets import FakeMultimodal
 from pyg_sea.evaluate import evaluate
-from pyg_sea.nn import SampledSoftmaxLoss
 from pyg_sea.transforms import model_inputs
 
 pytest.importorskip('lightning', reason='the benchmarks train')
@@ -22,7 +20,6 @@ import catalogue  # noqa: E402
 import grids  # noqa: E402
 import models  # noqa: E402
 import records  # noqa: E402
-import report  # noqa: E402
 import run  # noqa: E402
 import tune  # noqa: E402
 from models.mgcn import normalized  # noqa: E402
@@ -192,115 +189,6 @@ def test_scorers_are_evaluated(shop, name):
     )
     assert row['settings']['train'] == {}
     assert users['recall@20'].mean() == pytest.approx(row['test']['recall@20'])
-
-
-def test_neighbours_by_the_weights_of_the_graph(shop_options):
-    parser = run.parser_of('', '')
-    weights = ['--graph-weight', 'text=1', '--graph-weight', 'image=0']
-    args = parser.parse_args([*shop_options, *weights, '--out', 'x'])
-    shop = catalogue.read(args)
-    row, _ = run.run(shop, 'content_knn', {'weighted': True, 'k': 5}, 0)
-    store = shop.data['user', 'buys', 'item']
-    x = {'text': model_inputs(shop.data)['modal_x']['text']}
-    scorer = ContentKNN.from_features(store.edge_index, x, 80, 5)
-    assert row['test'] == evaluate(
-        scorer, store.test_edge_index, store.edge_index
-    )
-
-
-def test_mgcn_equals_its_equations(shop):
-    settings = {'hidden_channels': 6, 'lambda_cl': 0.3, 'lambda_reg': 0.7}
-    own = models.resolve('mgcn', settings)['model']
-    model = models.build('mgcn', own, shop.data, shop.item_graphs)
-    inputs = model_inputs(shop.data)
-    U, num = model.num_users, model.num_users + model.num_items
-    adj = torch.zeros(num, num)
-    adj[tuple(inputs['edge_index'])] = 1
-    scale = torch.where(adj.sum(1) > 0, adj.sum(1), torch.inf).rsqrt()
-    adj = scale[:, None] * adj * scale
-    e = torch.cat([model.user_embedding, model.item_embedding])
-    b = (e + adj @ e + adj @ adj @ e) / 3
-    z = []
-    for name, (edge_index, weight) in shop.item_graphs().items():
-        part = model.by_modality[f'x_{name}']
-        S = torch.zeros(60, 60)
-        S[edge_index[1], edge_index[0]] = weight
-        gate = part.gate(part.map(inputs['modal_x'][name])).sigmoid()
-        item = S @ (model.item_embedding * gate)
-        z.append(torch.cat([adj[:U, U:] @ item, item]))
-    a = torch.cat([model.attention(x) for x in z], 1).softmax(1)
-    shared = a[:, :1] * z[0] + a[:, 1:] * z[1]
-    side = shared + sum(
-        (x - shared) * part.preference(b).sigmoid() / 2
-        for x, part in zip(z, model.by_modality.values())
-    )
-    out = model.get_embedding(**inputs)
-    torch.testing.assert_close(out, b + side)
-
-    triplets = torch.tensor([[0, 5, 9], [3, 3, 50], [7, 8, 9]])
-    loss, terms = model.loss(triplets=triplets, **inputs)
-    u, i, j = triplets[0], triplets[1] + U, triplets[2] + U
-    margin = (out[u] * (out[i] - out[j])).sum(1)
-    reg = sum(out[n].square().sum() for n in (u, i, j)) / 6
-    cl = 0
-    for n in (u, i):
-        cosine = F.normalize(side[n]) @ F.normalize(b[n]).t()
-        cl = cl - (cosine / 0.2).log_softmax(1).diagonal().mean()
-    expected = {'bpr': -F.logsigmoid(margin).mean(), 'reg': reg, 'cl': cl}
-    torch.testing.assert_close(terms, expected)
-    torch.testing.assert_close(loss, expected['bpr'] + 0.7 * reg + 0.3 * cl)
-    loss.backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters())
-
-
-@pytest.mark.parametrize('name', ['bpr_mf', 'lightgcn'])
-def test_free_embeddings(shop, name):
-    model = models.build(name, {'lambda_reg': 0.5}, shop.data, None)
-    inputs = model_inputs(shop.data)
-    out = model.get_embedding(**inputs)
-    free = next(p for n, p in model.named_parameters() if 'embedding' in n)
-    if name == 'bpr_mf':
-        assert torch.equal(out[:80], free)
-        free = out
-    triplets = torch.tensor([[0, 5], [3, 3], [7, 8]])
-    loss, terms = model.loss(triplets=triplets, **inputs)
-    rows = torch.tensor([0, 5, 83, 83, 87, 88])
-    reg = free[rows].square().sum() / 4
-    torch.testing.assert_close(terms['reg'], reg)
-    torch.testing.assert_close(loss, terms['bpr'] + 0.5 * reg)
-    margin = (out[[0, 5]] * (out[[83, 83]] - out[[87, 88]])).sum(1)
-    torch.testing.assert_close(terms['bpr'], -F.logsigmoid(margin).mean())
-
-
-@pytest.mark.parametrize('base', ['lightgcn', 'mgcn'])
-def test_with_the_ranking_loss_of_sea(shop, base):
-    name = f'{base}_softmax'
-    settings = models.resolve(name, {'temperature': 0.3})['model']
-    model = models.build(name, settings, shop.data, shop.item_graphs).eval()
-    with torch.no_grad():
-        model.ranking.item_bias.uniform_(-1, 1)
-    plain = models.resolve(base, {})['model']
-    plain = models.build(base, plain, shop.data, shop.item_graphs)
-    plain.load_state_dict(model.state_dict(), strict=False)
-
-    inputs = model_inputs(shop.data)
-    rows = plain.get_embedding(**inputs)
-    bias = 0.2 * model.ranking.item_bias
-    score = F.normalize(rows[:80]) @ F.normalize(rows[80:]).t() + bias
-    out = model.get_embedding(**inputs)
-    torch.testing.assert_close(out[:80] @ out[80:].t(), score)
-
-    triplets = torch.tensor([[0, 5], [3, 7], [7, 8]])
-    loss, terms = model.loss(triplets=triplets, **inputs)
-    users, items = triplets[:2]
-    expected = SampledSoftmaxLoss(0.3, None).eval()(
-        rows[users], rows[80:], items, users, bias
-    )
-    torch.testing.assert_close(terms['softmax'], expected)
-    if base == 'mgcn':
-        _, more = plain.loss(triplets=triplets, **inputs)
-        expected = expected + 0.01 * more['cl']
-    torch.testing.assert_close(loss, expected)
 
 
 def test_settings_are_all_recorded():
@@ -520,79 +408,3 @@ def test_plug_ins_are_tuned_on_top(folder, tmp_path, monkeypatch):
     *trials, plugged = records.read(out)
     best = max(trials, key=lambda row: row['validation']['recall@20'])
     assert plugged['set'] == best['set'] | {'alpha': 0.5}
-
-
-# --- the report
-
-
-def line(model, seed, value, **settings):
-    names = ('recall@10', 'recall@20', 'ndcg@10', 'ndcg@20')
-    metrics = {name: value + i / 100 for i, name in enumerate(names)}
-    return {
-        'data': 'shop',
-        'model': model,
-        'seed': seed,
-        'set': settings,
-        'settings': {'model': settings, 'train': {}},
-        'inputs': {
-            'modalities': {'text': 'text.npy'},
-            'neighbors': {},
-            'normalize': {'text': 'standard'},
-        },
-        'seconds': 10.0 + seed,
-        'validation': {name: v + 0.5 for name, v in metrics.items()},
-        'test': metrics,
-        'commit': COMMIT,
-        'versions': {'machine': 'a machine', 'torch': '2.13'},
-    }
-
-
-def test_report_on_known_lines():
-    rows = [line('a', 0, 0.1), line('a', 1, 0.2), line('b', 0, 0.3)]
-    text = report.report(rows, {})
-    assert '## shop' in text
-    assert 'text: `text.npy`' in text
-    assert COMMIT[:12] in text
-    [a] = [row for row in text.splitlines() if row.startswith('| a |')]
-    assert [cell.strip() for cell in a.split('|')[2:-1]] == [
-        *('0.1500 ± 0.0707', '0.1600 ± 0.0707', '0.1700 ± 0.0707'),
-        *('0.1800 ± 0.0707', '0.6600 ± 0.0707', '2', '10'),
-    ]
-    [b] = [row for row in text.splitlines() if row.startswith('| b |')]
-    assert '| 0.3100 | ' in b
-
-    rows.append(line('a', 0, 0.1, k=5))
-    text = report.report(rows, {})
-    assert '| a `{"k": 5}` |' in text
-    assert '| a `{}` |' in text
-
-
-def test_differences_are_paired_by_user(tmp_path, capsys):
-    rng = np.random.default_rng(4)
-    user = rng.random(300)
-    path = tmp_path / 'a.jsonl'
-    rows = []
-    for model, shift in (('a', 0.0), ('b', 0.03), ('c', 0.0)):
-        for seed in range(3):
-            row = line(model, seed, 0.1)
-            noise = 0.01 * rng.standard_normal((2, 300))
-            values = dict(zip(report.TESTED, user + shift + noise))
-            records.write_users(records.users_path(path, row), values)
-            records.append(path, row)
-            rows.append(row)
-    report.main([str(path), '--against', 'a', '--replicates', '1000'])
-    text = capsys.readouterr().out
-    after = text[text.index('a minus') :]
-    [b] = [row for row in after.splitlines() if row.startswith('| b |')]
-    [c] = [row for row in after.splitlines() if row.startswith('| c |')]
-    cells = [cell.strip() for cell in b.split('|')[2:-1]]
-    assert float(cells[0]) == pytest.approx(-0.03, abs=0.003)
-    percent = 100 * float(cells[0]) / (user.mean() + 0.03)
-    assert float(cells[1]) == pytest.approx(percent, abs=0.1)
-    assert float(cells[3]) < 0.01
-    cells = [cell.strip() for cell in c.split('|')[2:-1]]
-    assert abs(float(cells[0])) < 0.003
-    assert '\n| a |' not in after
-    with pytest.raises(SystemExit):
-        report.main([str(path), '--against', 'z'])
-    assert 'one setting' in capsys.readouterr().err
