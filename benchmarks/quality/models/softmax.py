@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pyg_sea.nn import SampledSoftmaxLoss
+from pyg_sea.nn import Recommender, SampledSoftmaxLoss
 from pyg_sea.nn.models.ranking import Ranking
 
 from .defaults import default
@@ -17,7 +17,26 @@ from .mgcn import MGCN
 TEMPERATURE = default('temperature', SampledSoftmaxLoss)
 
 
-class LightGCNSoftmax(LightGCN):
+class RanksBySoftmax(Recommender):
+    """In front of a model with a method `rank`."""
+
+    ranking: Ranking
+
+    def get_embedding(self, *args, **kwargs) -> Tensor:
+        x = super().get_embedding(*args, **kwargs)
+        sizes = [self.num_users, self.num_items]
+        return torch.cat(self.ranking.rows(*x.split(sizes)))
+
+    def rank(
+        self, x_user: Tensor, x_item: Tensor, triplets: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, given the rows of all users and items."""
+        users = x_user.index_select(0, triplets[0])
+        loss = self.ranking(users, x_item, triplets)
+        return loss, {'softmax': loss}
+
+
+class LightGCNSoftmax(RanksBySoftmax, LightGCN):
     """LightGCN, which ranks by the sampled softmax and the biases of items of
     `SEA`, without regularization of rows, whose lengths do not count.
     """
@@ -33,16 +52,8 @@ class LightGCNSoftmax(LightGCN):
         super().__init__(num_users, num_items, hidden_channels, num_layers, 0)
         self.ranking = Ranking('softmax', num_items, temperature=temperature)
 
-    def get_embedding(self, *args, **kwargs) -> Tensor:
-        return ranked_rows(self, super().get_embedding(*args, **kwargs))
 
-    def rank(
-        self, x_user: Tensor, x_item: Tensor, triplets: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return rank(self.ranking, x_user, x_item, triplets)
-
-
-class MGCNSoftmax(MGCN):
+class MGCNSoftmax(RanksBySoftmax, MGCN):
     """MGCN, likewise; its contrast of views stays."""
 
     def __init__(
@@ -66,29 +77,6 @@ class MGCNSoftmax(MGCN):
             num_layers,
             num_item_layers,
             lambda_cl,
-            0,
+            lambda_reg=0,
         )
         self.ranking = Ranking('softmax', num_items, temperature=temperature)
-
-    def get_embedding(self, *args, **kwargs) -> Tensor:
-        return ranked_rows(self, super().get_embedding(*args, **kwargs))
-
-    def rank(
-        self, x_user: Tensor, x_item: Tensor, triplets: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return rank(self.ranking, x_user, x_item, triplets)
-
-
-def ranked_rows(model: LightGCNSoftmax | MGCNSoftmax, x: Tensor) -> Tensor:
-    """The rows whose inner products are the scores, users first."""
-    sizes = [model.num_users, model.num_items]
-    return torch.cat(model.ranking.rows(*x.split(sizes)))
-
-
-def rank(
-    ranking: Ranking, x_user: Tensor, x_item: Tensor, triplets: Tensor
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a batch, given the rows of all users and items."""
-    users = x_user.index_select(0, triplets[0])
-    loss = ranking(users, x_item, triplets)
-    return loss, {'softmax': loss}
