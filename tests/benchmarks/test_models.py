@@ -41,8 +41,10 @@ def test_neighbours_by_the_weights_of_the_graph(shop_options):
     )
 
 
-def test_mgcn_equals_its_equations(shop):
+@pytest.mark.parametrize('side_mean', [True, False])
+def test_mgcn_equals_its_equations(shop, side_mean):
     settings = {'hidden_channels': 6, 'lambda_cl': 0.3, 'lambda_reg': 0.7}
+    settings |= {'side_mean': side_mean}
     own = models.resolve('mgcn', settings)['model']
     model = models.build('mgcn', own, shop.data, shop.item_graphs)
     inputs = model_inputs(shop.data)
@@ -63,10 +65,11 @@ def test_mgcn_equals_its_equations(shop):
         z.append(torch.cat([adj[:U, U:] @ item, item]))
     a = torch.cat([model.attention(x) for x in z], 1).softmax(1)
     shared = a[:, :1] * z[0] + a[:, 1:] * z[1]
-    side = shared + sum(
-        (x - shared) * part.preference(b).sigmoid() / 2
+    own = sum(
+        (x - shared) * part.preference(b).sigmoid()
         for x, part in zip(z, model.by_modality.values())
     )
+    side = (shared + own) / 3 if side_mean else shared + own / 2
     out = model.get_embedding(**inputs)
     torch.testing.assert_close(out, b + side)
 

@@ -1,5 +1,5 @@
 """MGCN, "Multi-View Graph Convolutional Network for Multimedia
-Recommendation" (arXiv 2308.03588), from the equations of its paper.
+Recommendation" (arXiv 2308.03588), from the equations of its paper but for one.
 """
 
 from collections.abc import Mapping
@@ -65,12 +65,14 @@ class MGCN(Recommender):
     * item-item view: z_i^m = (S_m x^m)_i, and for users
       z_u^m = sum_i z_i^m / sqrt(d_u d_i) over their items
     * fuser: a = softmax_m(q' tanh(W_4 z^m + b_4)), s = sum_m a_m z^m,
-      side = s + (1 / |M|) sum_m (z^m - s) * sigmoid(W_3^m b + b_3^m)
+      side = (s + sum_m (z^m - s) * sigmoid(W_3^m b + b_3^m)) / (1 + |M|)
     * output: b + side
     * loss: BPR + lambda_cl (InfoNCE(side, b) of the users + of the items in
       the batch, by cosine) + lambda_reg (half the squares of the batch's
       rows of the output, per triplet)
 
+    The side is that of the authors' code, which ranks better; that of the
+    paper, s + (1 / |M|) sum_m ..., is there with `side_mean=False`.
     `item_graphs` are the S_m, see :func:`normalized`; the mixed item-item
     graph of the other models is not used.
     """
@@ -87,6 +89,7 @@ class MGCN(Recommender):
         lambda_cl: float = 0.01,
         lambda_reg: float = 1e-4,
         temperature: float = 0.2,
+        side_mean: bool = True,
     ) -> None:
         super().__init__(num_users, num_items)
         self.modalities = list(in_channels)
@@ -94,6 +97,7 @@ class MGCN(Recommender):
         self.num_item_layers = num_item_layers
         self.lambda_cl = lambda_cl
         self.lambda_reg = lambda_reg
+        self.side_mean = side_mean
 
         size = hidden_channels
         self.user_embedding = Parameter(torch.empty(num_users, size))
@@ -147,6 +151,8 @@ class MGCN(Recommender):
             [part.preference(behaviour).sigmoid() for part in parts], dim=1
         )
         own = (z - shared.unsqueeze(1)) * preference
+        if self.side_mean:
+            return behaviour, (shared + own.sum(dim=1)) / (1 + own.size(1))
         return behaviour, shared + own.mean(dim=1)
 
     def loss(
