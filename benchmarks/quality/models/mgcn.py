@@ -1,5 +1,5 @@
 """MGCN, "Multi-View Graph Convolutional Network for Multimedia
-Recommendation" (arXiv 2308.03588), from the equations of its paper but for one.
+Recommendation" (arXiv 2308.03588), from the equations of its paper, but one.
 """
 
 from collections.abc import Mapping
