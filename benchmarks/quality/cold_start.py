@@ -27,7 +27,7 @@ import cold_rank
 import cold_split
 import records
 from cold_split import Source
-from grids import GRIDS, grid
+from grids import grid
 from models import MODELS, build, resolve
 from run import (
     WORK,
@@ -49,7 +49,8 @@ TRIALS: dict[str, list[dict[str, Any]]] = {
     'content_knn': grid(
         k=[10, 40, 160, 0], weighted=[False, True], centered=[False, True]
     ),
-    'vbpr': GRIDS['vbpr'],
+    # Cold items have nothing but the maps.
+    'vbpr': grid(lr=[1e-3, 3e-4], lambda_reg=[1e-1, 1e-2, 1e-3]),
 }
 FIRST_TO_SELECT = 1000
 

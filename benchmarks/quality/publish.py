@@ -35,8 +35,8 @@ LABEL = ('variant', 'sweep', 'value', 'center', 'common', 'of')
 NAMES = (
     'Test figures, mean ± standard deviation over seeds (popularity and '
     'content k-NN have none to draw). `sea_no_losses` is `SEA` with '
-    '`alpha=0, beta=0`; `lightgcn_softmax` and `mgcn_softmax` have the '
-    'ranking loss of `SEA`, where the others have that of their papers.'
+    '`alpha=0, beta=0`; `..._softmax` are peers with the ranking loss of '
+    '`SEA` in place of that of their papers.'
 )
 
 INDEX = """\
