@@ -33,7 +33,11 @@ def test_models_take_all_of_their_settings_and_no_others(name, data):
 
 
 def test_settings_of_inner_modules_come_after_those_of_the_model():
-    assert MODELS['VBPR'].settings == ['hidden_channels', 'lambda_reg']
+    assert MODELS['VBPR'].settings == [
+        'hidden_channels',
+        'lambda_reg',
+        'lambda_map',
+    ]
     for name in ('SEA', 'SEA.paper'):
         known = MODELS[name].settings
         own = [key for key in signature(SEA).parameters if key in known]
