@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_sea._rows import Rows, check_pairs
+from pyg_sea._weights import check_weights
 from pyg_sea.recommend import EmbeddingScorer, top_k
 
 __all__ = ['ContentKNN', 'Popularity']
@@ -127,22 +128,16 @@ class ContentKNN:
             weights: What the cosine of each modality weighs; those left out
                 are not used (default: `None`, all alike).
 
+        Shapes:
+            - `edge_index`: `[2, E]`
+            - `modal_x`: `[I, F_m]` each
+
         Raises a `ValueError` if weights are negative, all zero or of unknown
         modalities.
         """
         if weights is None:
             weights = dict.fromkeys(modal_x, 1.0)
-        values = [*weights.values()]
-        if not {*weights} <= {*modal_x} or not max(values, default=0) > 0:
-            raise ValueError(
-                f"'weights' needs one above 0, of modalities out of "
-                f'{[*modal_x]} (got {dict(weights)})'
-            )
-        if not all(0 <= w < float('inf') for w in values):
-            raise ValueError(
-                f"'weights' needs to be finite and at least 0 "
-                f'(got {dict(weights)})'
-            )
+        check_weights(weights, modal_x)
         rows = [w**0.5 * F.normalize(modal_x[m]) for m, w in weights.items()]
         x = F.normalize(torch.cat(rows, dim=1))
         item = torch.arange(x.size(0), device=x.device)

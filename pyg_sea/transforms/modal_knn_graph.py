@@ -1,7 +1,6 @@
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
-from math import isfinite
 from typing import Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import coalesce, degree
 
 from pyg_sea._count import check_count
+from pyg_sea._weights import check_weights
 from pyg_sea.transforms._ivf import knn_ivf
 from pyg_sea.transforms._knn import knn_exact, top_faiss, top_torch
 from pyg_sea.transforms._modal_x import modal_features, num_nodes_of
@@ -115,14 +115,8 @@ class ModalKNNGraph(BaseTransform):
                 "'backend' needs to be 'auto', 'faiss' or 'torch' (got "
                 f'{backend!r})'
             )
-        values = list((weights or {}).values())
-        if weights is not None and not (
-            any(values) and all(isfinite(w) and w >= 0 for w in values)
-        ):
-            raise ValueError(
-                "'weights' need to be finite, not negative and not all zero "
-                f'(got {dict(weights)})'
-            )
+        if weights is not None:
+            check_weights(weights)
         if not 0 < recall <= 1:
             raise ValueError(
                 f"'recall' needs to be above 0 and at most 1 (got {recall})"
@@ -145,11 +139,7 @@ class ModalKNNGraph(BaseTransform):
         weights = self.weights
         if weights is None:
             weights = dict.fromkeys(known, 1 / len(known))
-        unknown = [name for name in weights if name not in known]
-        if unknown:
-            raise ValueError(
-                f"'weights' name unknown modalities {unknown} (known: {known})"
-            )
+        check_weights(weights, known)
 
         x = next(iter(modal_x.values()))
         dtype = torch.promote_types(x.dtype, torch.float32)

@@ -6,6 +6,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / 'benchmarks' / 'quality'
 sys.path.insert(0, str(FOLDER))
+import bootstrap  # noqa: E402
 from bootstrap import compare  # noqa: E402
 
 sys.path.remove(str(FOLDER))
@@ -57,6 +58,18 @@ def test_false_alarms_come_as_often_as_stated():
         p.append(compare(a, b, 400).p)
     assert 0.01 <= np.mean(np.array(p) < 0.05) <= 0.1
     assert np.mean(p) == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize('num_seeds', [2, 3, 5])
+def test_draws_of_seeds_spread_as_seeds_do(num_seeds):
+    rng = np.random.default_rng(4)
+    value = rng.random(num_seeds)
+    share = bootstrap._shares(rng, 40_000, num_seeds)
+    np.testing.assert_allclose(share.sum(axis=1), 1)
+    mean = share @ value
+    assert mean.mean() == pytest.approx(value.mean(), abs=0.01)
+    expected = value.var(ddof=1) / num_seeds
+    assert mean.var() == pytest.approx(expected, rel=0.04)
 
 
 def test_false_alarms_where_five_seeds_are_all_that_tells():

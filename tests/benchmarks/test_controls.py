@@ -142,7 +142,7 @@ def test_weight_of_all_maps(shop):
         maps += [split.generic.weight, split.unique.weight]
     squares = sum(weight.square().sum() for weight in maps) / 2
     torch.testing.assert_close(terms['map'], squares)
-    model.lambda_map = model.model.lambda_map = 0
+    model.model.lambda_map = 0
     plain, _ = loss_of(model, shop)
     torch.testing.assert_close(loss, plain + 0.3 * squares)
 

@@ -208,7 +208,8 @@ def test_figures_of_others_are_beside_ours(tmp_path):
     assert rows_of(table, 'alone')[0][3:] == ['', '', '', '']
     del run['set']
     path.write_text(json.dumps({'shop': known}))
-    [_, _, table] = references.references(rows[-2:], path)
+    # Of two settings the better one, not the mean of all.
+    [_, _, table] = references.references(rows, path)
     [cells] = rows_of(table, 'theirs')
     assert cells[3:] == ['1.4000', '0.9000', '0.9000', '1']
 
@@ -336,7 +337,12 @@ def test_controls(tmp_path):
     assert cells[6] == ''  # Nothing to find it in.
     assert "--variant 'CLUB: mispaired'" in page
     assert '`pyg_sea.dependence`' in page
+    assert 'With one seed' not in page
     assert 'modality image=image.npy' in page
+
+    path.write_text(''.join(path.read_text().splitlines(True)[:3]))
+    page = published(tmp_path)['shop.md']
+    assert 'With one seed, intervals and p values speak of users only' in page
 
     known = controls.variants(['image', 'text'], {})
     rows = [{'file': 'a.jsonl', **control(name, 0, 0.1)} for name in known]

@@ -44,6 +44,10 @@ def test_report_on_known_lines():
     assert '## shop' in text
     assert 'text: `text.npy`' in text
     assert COMMIT[:12] in text
+    assert 'Item graph: 10 neighbours, modalities weigh alike.' in text
+    weighed = {**rows[0]['inputs'], 'k': 4, 'graph_weights': {'text': 0.9}}
+    about = report.about([{**rows[0], 'inputs': weighed}])
+    assert 'graph: 4 neighbours, modalities weigh {"text": 0.9}.' in about
     [a] = [row for row in text.splitlines() if row.startswith('| a |')]
     assert [cell.strip() for cell in a.split('|')[2:-1]] == [
         *('0.1500 ± 0.0707', '0.1600 ± 0.0707', '0.1700 ± 0.0707'),

@@ -1,5 +1,7 @@
 """The commands in `docs/reproducing.md` say what the scripts understand."""
 
+import json
+import math
 import re
 import shlex
 import shutil
@@ -78,3 +80,16 @@ def test_commands_are_understood(monkeypatch, capsys, tmp_path):
             assert [script, *args] == [f'{QUALITY}/publish.py']
             assert (ROOT / script).exists()
     assert len(seen) >= 4
+
+
+@pytest.mark.parametrize('name', ['Baby', 'Sports', 'Clothing'])
+def test_times_are_those_measured(name):
+    path = ROOT / f'benchmarks/results/speed_{name.lower()}.json'
+    found = json.loads(path.read_text())
+    batches = math.ceil(found['num_edges'] / found['batch_size'])
+    text = (ROOT / 'docs/reproducing.md').read_text(encoding='utf-8')
+    [row] = re.findall(rf'^\| {name} \| {batches} \|.*', text, re.M)
+    assert [int(x) for x in re.findall(r'(\d+) s ', row)] == [
+        round(found['steps'][model]['step'] * batches)
+        for model in ('released', 'paper', 'sea')
+    ]

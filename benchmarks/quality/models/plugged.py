@@ -96,7 +96,6 @@ class VBPRSeparate(Plugged):
             lambda_map,
         )
         super().__init__(model, separate)
-        self.lambda_map = lambda_map
 
     def rank(
         self, parts, edge_index, triplets, *args, **kwargs
@@ -104,14 +103,14 @@ class VBPRSeparate(Plugged):
         loss, terms = super().rank(
             parts, edge_index, triplets, *args, **kwargs
         )
-        if self.lambda_map > 0:
+        if self.model.lambda_map > 0:
             maps = [
                 weight.square().sum()
                 for weight in self.separate.splits.parameters()
                 if weight.dim() == 2
             ]
             more = torch.stack(maps).sum() / 2
-            loss = loss + self.lambda_map * more
+            loss = loss + self.model.lambda_map * more
             terms = terms | {'map': terms['map'] + more}
         return loss, terms
 

@@ -54,7 +54,9 @@ class LightGCNSoftmax(RanksBySoftmax, LightGCN):
 
 
 class MGCNSoftmax(RanksBySoftmax, MGCN):
-    """MGCN, likewise; its contrast of views stays."""
+    """MGCN, likewise; its contrast of views stays, with its own temperature.
+    `temperature` is that of the ranking.
+    """
 
     def __init__(
         self,

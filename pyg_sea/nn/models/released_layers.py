@@ -2,7 +2,7 @@ r"""What the released code computes beside the graph; the parameters are those
 of :class:`~pyg_sea.nn.ReleasedSEA`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.nn import BatchNorm1d, Linear, ReLU, Sequential
 from torch_geometric.typing import OptTensor
 
+from pyg_sea._count import check_count
+
 from ..chunked_linear import chunked_linear, needs_chunks
 from ..loss.estimator import MLPGaussian, negative_log_likelihood
+from ..modality import check_channels
 
 
 class ReleasedRows(NamedTuple):
@@ -55,6 +58,32 @@ def released_rows(
     linear = chunked_linear if needs_chunks(x, weight) else F.linear
     sizes = [reader.weight.size(0) for reader in readers]
     return ReleasedRows(*linear(x, weight, bias).split(sizes, dim=1))
+
+
+def map_widths(
+    in_channels: Mapping[str, int], map_channels: int | None
+) -> dict[str, int]:
+    r"""Returns the width of the map of every modality.
+
+    Args:
+        in_channels (dict[str, int]): The number of features of each.
+        map_channels (int, optional): The width of all; :obj:`None` for the
+            number of features.
+
+    Raises:
+        ValueError: If a number is not positive, or a map too narrow to be
+            halved.
+    """
+    widths = check_channels(in_channels)
+    if map_channels is None:
+        return widths
+    check_count('map_channels', map_channels)
+    if map_channels < 2:
+        raise ValueError(
+            f"'map_channels' needs to be at least 2, to be halved "
+            f'(got {map_channels})'
+        )
+    return dict.fromkeys(widths, map_channels)
 
 
 def projection_head(

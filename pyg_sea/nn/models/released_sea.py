@@ -18,6 +18,7 @@ from ..unit_rows import unit_rows
 from .recommender import Recommender
 from .released_layers import (
     ReleasedRows,
+    map_widths,
     projection_head,
     released_distance,
     released_rows,
@@ -29,22 +30,13 @@ class ReleasedSEA(Recommender):
     Too Late to Mend: Separate Learning for Multimedia Recommendation"
     <https://arxiv.org/abs/2406.08270>`_ paper, for comparisons.
 
-    It differs from the paper, and from :class:`SEA`:
-
-    * The items' features are mapped to their own width and split into
-      halves **before** the graph; the convolution reads the unsplit map.
-      (Computed multiplied out with the layers that read it, which is the
-      same function and a fraction of the work.)
-    * BPR takes the logarithm to base 2.
-    * Four further linear maps feed CLUB, one estimator serves both
-      modalities, negatives are one random permutation, and the value is
-      halved once too often and clamped at 0.
-    * The estimator is fitted **after** the backward pass, by
-      :meth:`after_backward`, and on the **wrong pairs**: from the generic
-      (unique) part of the later modality to that of the earlier one. What it
-      minimizes is no upper bound of the mutual information.
-    * In evaluation mode :meth:`get_embedding` returns the embedding of the
-      last training step, from before its update.
+    The method page lists how it differs from the paper and :class:`SEA`.
+    Features are split **before** the graph, which reads the unsplit map
+    (multiplied out with its readers: the same function, less work); BPR is to
+    base 2; the estimator is fitted by :meth:`after_backward`, on the **wrong
+    pairs**, so that what is minimized bounds no mutual information; in
+    evaluation mode :meth:`get_embedding` returns the embedding of the last
+    training step, from before its update.
 
     .. math::
         \mathcal{L} = \mathcal{L}_\mathrm{BPR} / \ln 2 + \alpha \,
@@ -66,11 +58,10 @@ class ReleasedSEA(Recommender):
             (default: :obj:`0.2`)
         num_steps (int, optional): Estimator steps per batch.
             (default: :obj:`50`)
-        estimator_lr (float, optional): Learning rate of the estimator,
-            released that of the model. (default: :obj:`1e-4`, as shipped)
-        map_channels (int, optional): Width of the features' own maps;
-            :obj:`None` for that of the features, as released.
-            (default: :obj:`None`)
+        estimator_lr (float, optional): Learning rate of the estimator; the
+            released code takes the model's. (default: :obj:`1e-4`, as shipped)
+        map_channels (int, optional): Width of the features' own maps, at
+            least 2, else as released theirs. (default: :obj:`None`)
 
     Shapes:
         - **input:** as of :class:`Recommender`
@@ -78,8 +69,8 @@ class ReleasedSEA(Recommender):
           modality first
 
     Raises:
-        ValueError: If there are not exactly two modalities, or the input
-            does not fit.
+        ValueError: If there are not exactly two modalities, a size is not
+            positive, or the input does not fit.
 
     Example:
         >>> import torch
@@ -114,7 +105,7 @@ class ReleasedSEA(Recommender):
     ) -> None:
         super().__init__(num_users, num_items)
 
-        widths = {m: map_channels or size for m, size in in_channels.items()}
+        widths = map_widths(in_channels, map_channels)
         self.encoder = ModalGraphEncoder(num_users, widths, hidden_channels)
         self.modalities = self.encoder.modalities
         if len(self.modalities) != 2:
@@ -277,11 +268,13 @@ class ReleasedSEA(Recommender):
     def _encode_items(
         self, rows: Mapping[str, ReleasedRows]
     ) -> dict[str, Tensor]:
-        out = {}
-        for name in self.modalities:
-            conv: Any = self.encoder.convs[modality_key(name)]
-            out[name] = conv.mlp.lins[1](F.leaky_relu(rows[name].hidden))
-        return out
+        convs: Any = self.encoder.convs
+        return {
+            name: convs[modality_key(name)].mlp.lins[1](
+                F.leaky_relu(rows[name].hidden)
+            )
+            for name in self.modalities
+        }
 
     def _project(self, name: str, rows: ReleasedRows) -> Tensor:
         head: Any = self.heads[modality_key(name)]

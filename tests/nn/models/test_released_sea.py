@@ -405,6 +405,15 @@ def test_maps_of_another_width():
     assert model.get_item_embedding(modal_x).shape == (5, 128)
 
 
+@pytest.mark.parametrize('width', [-1, 0, 1])
+def test_rejects_maps_without_halves(width):
+    sizes = {'image': 16, 'text': 8}
+    with pytest.raises(ValueError, match='map_channels'):
+        ReleasedSEA(3, 5, sizes, map_channels=width)
+    with pytest.raises(ValueError, match=r"in_channels\['text'\]"):
+        ReleasedSEA(3, 5, {'image': 16, 'text': 0}, map_channels=4)
+
+
 def test_rejects_a_wrong_number_of_items():
     inputs = small_graph()
     with pytest.raises(ValueError, match='41 rows'):
