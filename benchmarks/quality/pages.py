@@ -12,6 +12,7 @@ import numpy as np
 import records
 import report
 from models import CONTROLS, MODELS, PLUGGED, SCORERS
+from targets import targets
 
 Rows = list[dict[str, Any]]
 Users = Mapping[str, Mapping[str, np.ndarray]]
@@ -93,15 +94,15 @@ def with_users(rows: Rows, users: Users) -> Rows:
     return [row for row in rows if records.users_name(row) in users]
 
 
-def differences(
+def compared(
     rows: Rows, users: Users, model: str, num_replicates: int
-) -> list[str]:
+) -> tuple[str, list[report.Ahead]] | None:
     """How far a model is ahead of others, if there is any to compare."""
     rows = with_users(rows, users)
     against = label_of(rows, model)
     if len(report.groups_of(rows, ('model', 'settings'))) < 2 or not against:
-        return []
-    return [report.differences(rows, users, against, num_replicates)]
+        return None
+    return report.compared(rows, users, against, num_replicates)
 
 
 def run_block(rows: Rows) -> str:
@@ -114,11 +115,13 @@ def comparison(rows: Rows, users: Users, num_replicates: int) -> list[str]:
     rows = recommenders(rows)
     if not rows:
         return []
+    ahead = compared(rows, users, AGAINST, num_replicates)
     return [
         '### Comparison',
         report.table(rows),
-        *differences(rows, users, AGAINST, num_replicates),
+        *([report.differences(*ahead)] if ahead else []),
         run_block(rows),
+        *(targets(ahead[1]) if ahead else []),
     ]
 
 
@@ -128,7 +131,8 @@ def plug_ins(rows: Rows, users: Users, num_replicates: int) -> list[str]:
         chosen = in_order([r for r in rows if r['model'] in (plugged, base)])
         if plugged in (row['model'] for row in chosen):
             parts.append(report.table(chosen))
-            parts += differences(chosen, users, plugged, num_replicates)
+            ahead = compared(chosen, users, plugged, num_replicates)
+            parts += [report.differences(*ahead)] if ahead else []
             own = [row for row in chosen if row['model'] == plugged]
             parts.append(run_block(own))
     return ['### Plug-ins', *parts] if parts else []

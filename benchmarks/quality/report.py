@@ -12,11 +12,11 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import records
-from bootstrap import NUM_REPLICATES, compare
+from bootstrap import NUM_REPLICATES, Difference, compare
 
 COLUMNS = {
     'test Recall@10': ('test', 'recall@10'),
@@ -102,16 +102,32 @@ def spread(values: list[float]) -> str:
     return f'{mean} ± {np.std(values, ddof=1):.4f}'
 
 
-def differences(
+class Ahead(NamedTuple):
+    """How far a model is ahead of another one.
+
+    Args:
+        label: The other one, with its settings if it has several.
+        model: Its name.
+        by: The difference by metric.
+        percent: The same, in per cent of the other one's; NaN if that is 0.
+    """
+
+    label: str
+    model: str
+    by: dict[str, Difference]
+    percent: dict[str, float]
+
+
+def compared(
     rows: list[dict[str, Any]],
     users: Mapping[str, Mapping[str, np.ndarray]],
     against: str,
     num_replicates: int = NUM_REPLICATES,
-) -> str:
-    """One model on one catalogue against every other.
+) -> tuple[str, list[Ahead]]:
+    """The label of one model, and how far it is ahead of every other.
 
     Args:
-        rows: The lines.
+        rows: The lines on one catalogue.
         users: The metrics of the users, by :func:`records.users_name`.
         against: The one model, or its label if it has several settings.
         num_replicates: How often to draw.
@@ -145,8 +161,28 @@ def differences(
             [users[records.users_name(row)][metric] for row in group]
         )
 
+    out = []
+    for i, (label, group) in enumerate(zip(labels, groups)):
+        if i == found[0]:
+            continue
+        by, percent = {}, {}
+        for metric in TESTED:
+            own, other = (
+                matrix(rows, metric) for rows in (groups[found[0]], group)
+            )
+            by[metric] = compare(own, other, num_replicates)
+            mean = other.mean()
+            percent[metric] = (
+                100 * by[metric].mean / mean if mean > 0 else np.nan
+            )
+        out.append(Ahead(label, group[0]['model'], by, percent))
+    return labels[found[0]], out
+
+
+def differences(label: str, others: list[Ahead]) -> str:
+    """What :func:`compared` found, as Markdown."""
     lines = [
-        f'| {labels[found[0]]} minus | '
+        f'| {label} minus | '
         + ' | '.join(
             f'{metric}, difference | in % | 95 % | p'
             for metric in ('Recall@20', 'NDCG@20')
@@ -154,21 +190,15 @@ def differences(
         + ' |',
         '|---' * (1 + 4 * len(TESTED)) + '|',
     ]
-    for i, (label, group) in enumerate(zip(labels, groups)):
-        if i == found[0]:
-            continue
+    for other in others:
         cells = []
         for metric in TESTED:
-            other = matrix(group, metric)
-            out = compare(
-                matrix(groups[found[0]], metric), other, num_replicates
-            )
+            out, percent = other.by[metric], other.percent[metric]
             cells.append(f'{out.mean:+.4f}')
-            mean = other.mean()
-            cells.append(f'{100 * out.mean / mean:+.1f}' if mean > 0 else '')
+            cells.append('' if np.isnan(percent) else f'{percent:+.1f}')
             cells.append(f'{out.low:+.4f} to {out.high:+.4f}')
             cells.append(f'{out.p:.4f}')
-        lines.append(f'| {label} | ' + ' | '.join(cells) + ' |')
+        lines.append(f'| {other.label} | ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)
 
 
@@ -202,7 +232,8 @@ def report(
     for group in groups_of(rows, ('data', 'inputs')):
         parts += [f'## {group[0]["data"]}', about(group), table(group)]
         if against:
-            parts.append(differences(group, users, against, num_replicates))
+            ahead = compared(group, users, against, num_replicates)
+            parts.append(differences(*ahead))
     return '\n\n'.join(parts)
 
 

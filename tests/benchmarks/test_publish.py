@@ -160,13 +160,16 @@ def test_comparison(tmp_path):
     assert '### Tuning' not in page
     assert '### Controls' not in page
     assert '### Sensitivity' not in page
-    [cells, difference] = rows_of(before, 'mgcn')
+    [cells, difference, target] = rows_of(before, 'mgcn')
     assert cells[1] == '0.2500'
     assert float(difference[0]) == pytest.approx(0.06, abs=0.005)
     assert float(difference[1]) == pytest.approx(24, abs=2)
     low, high = (float(x) for x in difference[2].split(' to '))
     assert 0 < low < float(difference[0]) < high
     assert float(difference[3]) < 0.05
+    assert target[0] == '+2 %'
+    assert target[1] == f'{difference[1]} %'
+    assert rows_of(before, 'freedom') == [['+2 %', '', '', '', '**not run**']]
     assert rows_of(before, 'sea')[0][1] == '0.3100 ± 0.0141'
     assert len(rows_of(before, 'sea')) == 1
     assert 'mispaired' not in page
