@@ -60,8 +60,8 @@ class ReleasedSEA(Recommender):
             (default: :obj:`50`)
         estimator_lr (float, optional): Learning rate of the estimator; the
             released code takes the model's. (default: :obj:`1e-4`, as shipped)
-        map_channels (int, optional): Width of the features' own maps, at
-            least 2, else as released theirs. (default: :obj:`None`)
+        map_channels (int, optional): Width of the features' maps, at least 2;
+            :obj:`None` for theirs, as released. (default: :obj:`None`)
 
     Shapes:
         - **input:** as of :class:`Recommender`
