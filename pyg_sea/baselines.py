@@ -132,8 +132,8 @@ class ContentKNN:
             - `edge_index`: `[2, E]`
             - `modal_x`: `[I, F_m]` each
 
-        Raises a `ValueError` if weights are negative, all zero or of unknown
-        modalities.
+        Raises a `ValueError` if weights are negative, not finite, all zero or
+        of unknown modalities.
         """
         if weights is None:
             weights = dict.fromkeys(modal_x, 1.0)

@@ -268,7 +268,8 @@ def sensitivity(rows: Rows, figure: str) -> list[str]:
         '### Sensitivity',
         'Validation Recall@20, one setting at a time; what all have in common '
         'is bold. `temperature` is that of the alignment, `ranking '
-        'temperature` that of the sampled softmax.',
+        'temperature` that of the sampled softmax.'
+        + (' One seed.' if len({row['seed'] for row in rows}) == 1 else ''),
         f'![validation Recall@20 by setting]({figure})',
     ]
     for sweep, points in points_of(rows).items():

@@ -108,12 +108,14 @@ class Ahead(NamedTuple):
     Args:
         label: The other one, with its settings if it has several.
         model: Its name.
+        num_seeds: Of how many seeds it has lines.
         by: The difference by metric.
         percent: The same, in per cent of the other one's; NaN if that is 0.
     """
 
     label: str
     model: str
+    num_seeds: int
     by: dict[str, Difference]
     percent: dict[str, float]
 
@@ -167,15 +169,15 @@ def compared(
             continue
         by, percent = {}, {}
         for metric in TESTED:
-            own, other = (
-                matrix(rows, metric) for rows in (groups[found[0]], group)
-            )
+            own = matrix(groups[found[0]], metric)
+            other = matrix(group, metric)
             by[metric] = compare(own, other, num_replicates)
             mean = other.mean()
             percent[metric] = (
                 100 * by[metric].mean / mean if mean > 0 else np.nan
             )
-        out.append(Ahead(label, group[0]['model'], by, percent))
+        model = group[0]['model']
+        out.append(Ahead(label, model, len(group), by, percent))
     return labels[found[0]], out
 
 

@@ -169,6 +169,8 @@ def test_comparison(tmp_path):
     assert float(difference[3]) < 0.05
     assert target[0] == '+2 %'
     assert target[1] == f'{difference[1]} %'
+    assert target[-1] == '**open**: 1 of 5 seeds'
+    assert rows_of(before, 'popularity')[-1][-1] == 'met'
     assert rows_of(before, 'freedom') == [['+2 %', '', '', '', '**not run**']]
     assert rows_of(before, 'sea')[0][1] == '0.3100 ± 0.0141'
     assert len(rows_of(before, 'sea')) == 1

@@ -14,13 +14,13 @@ from report import Ahead  # noqa: E402
 sys.path.remove(str(FOLDER))
 
 
-def ahead(model, recall, ndcg=1.0, p=0.001):
+def ahead(model, recall, ndcg=1.0, p=0.001, num_seeds=5):
     percent = {'recall@20': recall, 'ndcg@20': ndcg}
     by = {
         name: Difference(0.01 * value, -1.0, 1.0, p)
         for name, value in percent.items()
     }
-    return Ahead(model, model, by, percent)
+    return Ahead(model, model, num_seeds, by, percent)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,14 @@ def test_anything_is_more_than_nothing():
     assert targets.is_met(none._replace(by=by))
     by['recall@20'] = Difference(0.0, 0.0, 0.0, 1.0)
     assert not targets.is_met(none._replace(by=by))
+
+
+def test_few_seeds_do_not_tell():
+    few = '**open**: 4 of 5 seeds'
+    assert targets.verdict(ahead('vbpr', 9.0, num_seeds=4)) == few
+    assert targets.verdict(ahead('vbpr', 1.0, num_seeds=4)) == few
+    # Nothing to draw.
+    assert targets.verdict(ahead('popularity', 9.0, num_seeds=1)) == 'met'
 
 
 def test_the_table_names_what_was_not_run():
