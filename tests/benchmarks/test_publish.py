@@ -380,6 +380,9 @@ def test_sensitivity(tmp_path):
         0.3: [pytest.approx(0.1)] * 2,
     }
     assert 'test' not in page.split('### Sensitivity')[1]
+    assert 'One seed.' not in page
+    rows = [{'file': 'a', **point('alpha', 0.3, 0, 0.1)}]
+    assert 'One seed.' in pages.sensitivity(rows, 'a.svg')[1]
 
 
 def all_kinds(folder):
