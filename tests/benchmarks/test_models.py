@@ -108,6 +108,20 @@ def test_free_embeddings(shop, name):
     torch.testing.assert_close(terms['bpr'], -F.logsigmoid(margin).mean())
 
 
+def test_lightgcn_is_that_of_pyg(shop):
+    model = models.build('lightgcn', {'num_layers': 3}, shop.data, None)
+    inputs = model_inputs(shop.data)
+    adj, _ = model._adjacency(inputs['edge_index'], None, 140, torch.float)
+    weight = model.gcn.embedding.weight
+    ours, theirs = model.get_embedding(**inputs), model.gcn.get_embedding(adj)
+    torch.testing.assert_close(ours, theirs)
+    gradients = [
+        torch.autograd.grad(out[::7].sin().sum(), weight)
+        for out in (ours, theirs)
+    ]
+    torch.testing.assert_close(*gradients)
+
+
 @pytest.mark.parametrize('base', ['lightgcn', 'mgcn'])
 def test_with_the_ranking_loss_of_sea(shop, base):
     name = f'{base}_softmax'

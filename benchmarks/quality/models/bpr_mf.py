@@ -46,6 +46,16 @@ class BPRMF(Recommender):
         return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
 
 
+def in_batch(triplets: Tensor) -> Tensor:
+    """The triplets, with the place of each user in the batch for his id."""
+    return torch.cat(
+        [
+            torch.arange(triplets.size(1), device=triplets.device)[None],
+            triplets[1:],
+        ]
+    )
+
+
 def half_squares(x_user: Tensor, x_item: Tensor, triplets: Tensor) -> Tensor:
     """Half the squares of the rows of a batch, per triplet."""
     users, *items = triplets

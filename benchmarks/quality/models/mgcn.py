@@ -15,7 +15,7 @@ from pyg_sea.nn.adjacency import AdjacencyCache
 from pyg_sea.nn.hop_sum import hop_sum
 from pyg_sea.nn.modality import check_modal_x, modality_key
 
-from .bpr_mf import half_squares
+from .bpr_mf import half_squares, in_batch
 
 
 class Modality(Module):
@@ -120,13 +120,14 @@ class MGCN(Recommender):
     def get_embedding(
         self, modal_x, edge_index, edge_weight=None, *args, **kwargs
     ) -> Tensor:
-        behaviour, side = self.views(modal_x, edge_index, edge_weight)
-        return behaviour + side
+        return sum(self.views(modal_x, edge_index, edge_weight))
 
     def views(
-        self, modal_x, edge_index, edge_weight=None
+        self, modal_x, edge_index, edge_weight=None, users=None
     ) -> tuple[Tensor, Tensor]:
-        """The interaction view and the fused modalities, `[U + I, D]`."""
+        """The interaction view and the fused modalities, `[U + I, D]`, or
+        `[B + I, D]` if only the rows of some `users` are wanted.
+        """
         check_modal_x(modal_x, self.modalities, self.num_items)
         x = torch.cat([self.user_embedding, self.item_embedding])
         adj, _ = self._adjacency(edge_index, edge_weight, x.size(0), x.dtype)
@@ -144,6 +145,12 @@ class MGCN(Recommender):
         item = torch.cat(items, dim=1)
         nobody = item.new_zeros(self.num_users, item.size(1))
         z = hop_sum(torch.cat([nobody, item]), adj, adj_t, K=1)
+        if users is not None:
+            # Propagation needs all rows, what follows does not.
+            items_at = torch.arange(self.num_users, x.size(0), device=x.device)
+            chosen = torch.cat([users, items_at])
+            behaviour = behaviour.index_select(0, chosen)
+            z = z.index_select(0, chosen)
         z = z.unflatten(1, (len(items), -1))
 
         shared = (self.attention(z).softmax(dim=1) * z).sum(dim=1)
@@ -158,25 +165,26 @@ class MGCN(Recommender):
     def loss(
         self, modal_x, edge_index, triplets, edge_weight=None, *args, **kwargs
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        sizes = [self.num_users, self.num_items]
-        own, side = self.views(modal_x, edge_index, edge_weight)
-        x_user, x_item = (own + side).split(sizes)
-        loss, terms = self.rank(x_user, x_item, triplets)
+        users, items = triplets[0], triplets[1]
+        own, side = self.views(modal_x, edge_index, edge_weight, users)
+        sizes = [users.numel(), self.num_items]
+        loss, terms = self.rank(*(own + side).split(sizes), triplets)
         if self.lambda_cl > 0:
-            users, items = triplets[0], triplets[1] + self.num_users
-            terms['cl'] = sum(
-                self.info_nce(side.index_select(0, i), own.index_select(0, i))
-                for i in (users, items)
-            )
+            by_user, by_item = zip(side.split(sizes), own.split(sizes))
+            chosen = [x.index_select(0, items) for x in by_item]
+            terms['cl'] = self.info_nce(*by_user) + self.info_nce(*chosen)
             loss = loss + self.lambda_cl * terms['cl']
         return loss, terms
 
     def rank(
         self, x_user: Tensor, x_item: Tensor, triplets: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, given the rows of all users and items."""
-        bpr = self.bpr(*self.triplet_scores(x_user, x_item, triplets))
-        reg = half_squares(x_user, x_item, triplets)
+        """The loss of a batch, given the rows of its users `[B, D]`, in their
+        order, and of all items.
+        """
+        local = in_batch(triplets)
+        bpr = self.bpr(*self.triplet_scores(x_user, x_item, local))
+        reg = half_squares(x_user, x_item, local)
         return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
 
 

@@ -187,8 +187,9 @@ class LightGCNSeparate(Plugged):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         x = self.model.get_embedding(None, edge_index, *args, **kwargs)
         x = x + self._features(parts, x)
-        sizes = [self.num_users, self.num_items]
-        return self.model.rank(*x.split(sizes), triplets)
+        x_user, x_item = x.split([self.num_users, self.num_items])
+        users = x_user.index_select(0, triplets[0])
+        return self.model.rank(users, x_item, triplets)
 
     def _features(self, parts: Mapping[str, ModalParts], x: Tensor) -> Tensor:
         item = torch.cat([*joined(parts).values()], dim=1)

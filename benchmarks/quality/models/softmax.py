@@ -30,9 +30,10 @@ class RanksBySoftmax(Recommender):
     def rank(
         self, x_user: Tensor, x_item: Tensor, triplets: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, given the rows of all users and items."""
-        users = x_user.index_select(0, triplets[0])
-        loss = self.ranking(users, x_item, triplets)
+        """The loss of a batch, given the rows of its users `[B, D]`, in their
+        order, and of all items.
+        """
+        loss = self.ranking(x_user, x_item, triplets)
         return loss, {'softmax': loss}
 
 
