@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyg_sea.nn import CLUBLoss
+from pyg_sea.nn.loss import estimator as estimators
 from pyg_sea.nn.loss.estimator import (
     LinearGaussian,
     negative_log_likelihood,
@@ -454,6 +455,24 @@ def test_gradients_of_the_likelihood(one_variance):
     assert torch.autograd.gradcheck(
         negative_log_likelihood, (y, mean, log_var)
     )
+
+
+@pytest.mark.parametrize('max_columns', [7, 10, 100])
+def test_fit_takes_the_steps_of_adam(monkeypatch, max_columns):
+    monkeypatch.setattr(estimators, '_MAX_COLUMNS', max_columns)
+    club = CLUBLoss(3, 2, estimator='mlp', num_steps=4, lr=0.1).double()
+    x, y = (torch.randn(20, size, dtype=torch.double) for size in (3, 2))
+    estimator = club.estimator
+    leaves = [t.clone().requires_grad_() for t in estimator.tensors()]
+    optimizer = torch.optim.Adam(leaves, lr=0.1)
+    for _ in range(2 * 4):
+        optimizer.zero_grad()
+        loss = 3.0 * negative_log_likelihood(y, *estimator(x, leaves))
+        loss.backward()
+        optimizer.step()
+    for _ in range(2):
+        estimator.fit(x, y, weight=3.0)
+    torch.testing.assert_close(estimator.tensors(), leaves)
 
 
 @pytest.mark.parametrize('estimator', ['linear', 'mlp'])
