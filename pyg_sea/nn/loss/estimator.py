@@ -188,7 +188,7 @@ class MLPGaussian(Module):
         exp_avg_sqs = [t.clone() for t in self._stack('exp_avg_sq_')]
         steps = [self.step.float() for _ in values]
         pairs = _transposed_chunks(x, y)
-        scale = weight / x.size(0)
+        scale = weight / max(x.size(0), 1)
         for _ in range(self.num_steps):
             adam(
                 values,

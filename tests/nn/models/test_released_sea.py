@@ -441,3 +441,14 @@ def test_fit_before_backward_changes_no_gradient():
         loss.backward()
         grads.append([p.grad.clone() for p in model.parameters()])
     torch.testing.assert_close(*grads, rtol=0, atol=0)
+
+
+def test_fit_in_full_precision_under_autocast():
+    model = ReleasedSEA(U, I, SIZES, estimator_lr=1e-2)
+    model.loss(**small_graph(), triplets=TRIPLETS)
+    other = copy.deepcopy(model)
+    model.after_backward()
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        other.after_backward()
+    tensors = [m.estimator.tensors() for m in (model, other)]
+    torch.testing.assert_close(*tensors, rtol=0, atol=0)
