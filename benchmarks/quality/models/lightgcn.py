@@ -14,9 +14,9 @@ class LightGCN(Recommender):
     """Features and the item-item graph are not used.
 
     `lambda_reg` weighs half the squares of the batch's rows before
-    propagation, per triplet. The hops are added up by :func:`hop_sum`, which
-    is faster than PyG's loop over them on a CPU, where a step of that sorts
-    all edges anew to transpose the graph.
+    propagation, per triplet. Embeddings are those of PyG's class; the hops are
+    added up by :func:`hop_sum`, as PyG's loop over them sorts all edges anew
+    in every step to transpose the graph. Takes graphs as edges only.
     """
 
     def __init__(

@@ -120,7 +120,8 @@ class MGCN(Recommender):
     def get_embedding(
         self, modal_x, edge_index, edge_weight=None, *args, **kwargs
     ) -> Tensor:
-        return sum(self.views(modal_x, edge_index, edge_weight))
+        behaviour, side = self.views(modal_x, edge_index, edge_weight)
+        return behaviour + side
 
     def views(
         self, modal_x, edge_index, edge_weight=None, users=None

@@ -180,32 +180,36 @@ class MLPGaussian(Module):
         """
         if sizes is not None:
             x, y = gather_rows(x, sizes), gather_rows(y, sizes)
+        # Half precision would not hold the sums.
         dtype = self.get_buffer('weight_0').dtype
+        dtype = torch.promote_types(dtype, torch.float)
         x, y = x.to(dtype), y.to(dtype)
         # Fused, Adam writes without telling autograd: only to copies.
-        values = [t.detach().clone() for t in self.tensors()]
-        exp_avgs = [t.clone() for t in self._stack('exp_avg_')]
-        exp_avg_sqs = [t.clone() for t in self._stack('exp_avg_sq_')]
+        values, exp_avgs, exp_avg_sqs = (
+            [t.to(dtype, copy=True) for t in self._stack(prefix)]
+            for prefix in ('', 'exp_avg_', 'exp_avg_sq_')
+        )
         steps = [self.step.float() for _ in values]
         pairs = _transposed_chunks(x, y)
         scale = weight / max(x.size(0), 1)
-        for _ in range(self.num_steps):
-            adam(
-                values,
-                [scale * grad for grad in _gradients(values, pairs)],
-                exp_avgs,
-                exp_avg_sqs,
-                [],
-                steps,
-                amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
-                lr=self.lr,
-                weight_decay=0.0,
-                eps=1e-8,
-                maximize=False,
-                fused=True,
-            )
+        with torch.autocast(x.device.type, enabled=False):
+            for _ in range(self.num_steps):
+                adam(
+                    values,
+                    [scale * grad for grad in _gradients(values, pairs)],
+                    exp_avgs,
+                    exp_avg_sqs,
+                    [],
+                    steps,
+                    amsgrad=False,
+                    beta1=0.9,
+                    beta2=0.999,
+                    lr=self.lr,
+                    weight_decay=0.0,
+                    eps=1e-8,
+                    maximize=False,
+                    fused=True,
+                )
         own = [
             *self.tensors(),
             *self._stack('exp_avg_'),
@@ -243,12 +247,10 @@ def _gradients(
         h_mean, h_log_var = h.split(hidden)
         error = torch.addmm(b1[:, None], w1, h_mean).sub_(y)
         log_var = torch.addmm(c1[:, None], v1, h_log_var).tanh_()
+        # e / s^2, and (1 - e^2 / s^2) / 2 times the derivative of tanh.
         by_mean = (-log_var).exp_().mul_(error)
         by_log_var = error.mul_(by_mean).sub_(1).mul_(-0.5)
-        # Through the tanh.
-        by_log_var = by_log_var.addcmul(
-            by_log_var, log_var.square_(), value=-1
-        )
+        by_log_var.addcmul_(by_log_var, log_var.square_(), value=-1)
         by_h = torch.empty_like(h)
         torch.mm(w1.t(), by_mean, out=by_h[:hidden])
         torch.mm(v1.t(), by_log_var, out=by_h[hidden:])
@@ -259,11 +261,10 @@ def _gradients(
         ):
             grad[0].addmm_(by, inner.t())
             grad[1].add_(by.sum(dim=1))
-    weight, bias = grad_first[:, :-1], grad_first[:, -1]
-    return [
-        *(weight[:hidden], bias[:hidden], *grads[:2]),
-        *(weight[hidden:], bias[hidden:], *grads[2:]),
-    ]
+    w0, v0 = grad_first[:, :-1].split(hidden)
+    b0, c0 = grad_first[:, -1].split(hidden)
+    w1, b1, v1, c1 = grads
+    return [w0, b0, w1, b1, v0, c0, v1, c1]
 
 
 def negative_log_likelihood(

@@ -233,10 +233,8 @@ class ReleasedSEA(Recommender):
         if not self._parts:
             raise RuntimeError("Call 'loss' before 'after_backward'")
         earlier, later = (self._parts[name] for name in self.modalities)
-        x, y = torch.cat(later), torch.cat(earlier)
-        with torch.autocast(x.device.type, enabled=False):
-            # The sum of the losses of both pairs is twice that of all rows.
-            self.estimator.fit(x, y, weight=2.0)
+        # The sum of the losses of both pairs is twice that of all rows.
+        self.estimator.fit(torch.cat(later), torch.cat(earlier), weight=2.0)
 
     def get_parts(
         self,
