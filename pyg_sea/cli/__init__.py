@@ -25,9 +25,8 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         import click  # noqa: F401
     except ImportError:
-        print(
-            'Error: pyg-sea needs click: pip install "pyg_sea[cli]"',
-            file=sys.stderr,
+        sys.stderr.write(
+            'Error: pyg-sea needs click: pip install "pyg_sea[cli]"\n'
         )
         return 1
     from pyg_sea.cli._app import run

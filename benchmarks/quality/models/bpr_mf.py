@@ -42,23 +42,18 @@ class BPRMF(Recommender):
         x = self.get_embedding(modal_x, edge_index, *args, **kwargs)
         x = x.split([self.num_users, self.num_items])
         bpr = self.bpr(*self.triplet_scores(*x, triplets))
-        reg = half_squares(self.user_embedding, self.item_embedding, triplets)
+        users = self.user_embedding.index_select(0, triplets[0])
+        reg = half_squares(users, self.item_embedding, triplets)
         return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
 
 
-def in_batch(triplets: Tensor) -> Tensor:
-    """The triplets, with the place of each user in the batch for his id."""
-    return torch.cat(
-        [
-            torch.arange(triplets.size(1), device=triplets.device)[None],
-            triplets[1:],
-        ]
-    )
+def half_squares(users: Tensor, x_item: Tensor, triplets: Tensor) -> Tensor:
+    """Half the squares of the rows of a batch, per triplet.
 
-
-def half_squares(x_user: Tensor, x_item: Tensor, triplets: Tensor) -> Tensor:
-    """Half the squares of the rows of a batch, per triplet."""
-    users, *items = triplets
-    rows = [x_user.index_select(0, users)]
-    rows += [x_item.index_select(0, index) for index in items]
+    Args:
+        users: The rows of its users `[B, D]`, in their order.
+        x_item: The rows of all items `[I, D]`.
+        triplets: Users, positive and negative items `[3, B]`.
+    """
+    rows = [users, *(x_item.index_select(0, index) for index in triplets[1:])]
     return torch.cat(rows).square().sum() / (2 * triplets.size(1))

@@ -3,11 +3,12 @@
 from torch import Tensor
 from torch_geometric.nn import LightGCN as PyGLightGCN
 
-from pyg_sea.nn import BPRLoss, Recommender
+from pyg_sea.nn import Recommender
 from pyg_sea.nn.adjacency import AdjacencyCache
 from pyg_sea.nn.hop_sum import hop_sum
+from pyg_sea.nn.models.ranking import Ranking
 
-from .bpr_mf import half_squares, in_batch
+from .bpr_mf import half_squares
 
 
 class LightGCN(Recommender):
@@ -32,7 +33,7 @@ class LightGCN(Recommender):
         self.gcn = PyGLightGCN(
             num_users + num_items, hidden_channels, num_layers, normalize=False
         )
-        self.bpr = BPRLoss()
+        self.ranking = Ranking('bpr')
         self._adjacency = AdjacencyCache(normalize=True)
 
     def get_embedding(
@@ -61,10 +62,10 @@ class LightGCN(Recommender):
         """The loss of a batch, given the rows of its users `[B, D]`, in their
         order, and of all items.
         """
-        local = in_batch(triplets)
-        bpr = self.bpr(*self.triplet_scores(x_user, x_item, local))
-        free = self.gcn.embedding.weight.split(
+        bpr = self.ranking(x_user, x_item, triplets)
+        free_user, free_item = self.gcn.embedding.weight.split(
             [self.num_users, self.num_items]
         )
-        reg = half_squares(*free, triplets)
+        users = free_user.index_select(0, triplets[0])
+        reg = half_squares(users, free_item, triplets)
         return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}

@@ -10,12 +10,13 @@ from torch.nn import Linear, Module, ModuleDict, Parameter, Sequential, Tanh
 from torch.nn.init import xavier_uniform_
 from torch_geometric.nn import LGConv
 
-from pyg_sea.nn import BPRLoss, Recommender, SoloSimLoss
+from pyg_sea.nn import Recommender, SoloSimLoss
 from pyg_sea.nn.adjacency import AdjacencyCache
 from pyg_sea.nn.hop_sum import hop_sum
 from pyg_sea.nn.modality import check_modal_x, modality_key
+from pyg_sea.nn.models.ranking import Ranking
 
-from .bpr_mf import half_squares, in_batch
+from .bpr_mf import half_squares
 
 
 class Modality(Module):
@@ -113,7 +114,7 @@ class MGCN(Recommender):
         self.attention = Sequential(
             Linear(size, size), Tanh(), Linear(size, 1, bias=False)
         )
-        self.bpr = BPRLoss()
+        self.ranking = Ranking('bpr')
         self.info_nce = SoloSimLoss(temperature)
         self._adjacency = AdjacencyCache(normalize=True)
 
@@ -183,9 +184,8 @@ class MGCN(Recommender):
         """The loss of a batch, given the rows of its users `[B, D]`, in their
         order, and of all items.
         """
-        local = in_batch(triplets)
-        bpr = self.bpr(*self.triplet_scores(x_user, x_item, local))
-        reg = half_squares(x_user, x_item, local)
+        bpr = self.ranking(x_user, x_item, triplets)
+        reg = half_squares(x_user, x_item, triplets)
         return bpr + self.lambda_reg * reg, {'bpr': bpr, 'reg': reg}
 
 

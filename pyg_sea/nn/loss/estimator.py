@@ -236,7 +236,8 @@ def _gradients(
     values: list[Tensor], pairs: list[tuple[Tensor, Tensor]]
 ) -> list[Tensor]:
     # Those of the negative log-likelihood, summed over the columns, by the
-    # tensors of an `MLPGaussian`. Autograd takes twice the time.
+    # tensors of an `MLPGaussian`. Autograd would pass over all columns more
+    # often, and keep what it passes over.
     w0, b0, w1, b1, v0, c0, v1, c1 = values
     hidden = w0.size(0)
     first = torch.cat([torch.cat([w0, v0]), torch.cat([b0, c0])[:, None]], 1)
